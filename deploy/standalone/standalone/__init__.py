@@ -1,0 +1,1 @@
+"""Aragora Billing in one command on one machine: embedded Postgres and NATS, supervised, and every service."""

@@ -1,0 +1,1 @@
+"""The microservice chassis: what every service needs to run. It knows no word of the domain."""

@@ -1,0 +1,247 @@
+"""The HTTP side of a service: one shape of errors, correlation ids, access log, metrics, probes, and a graceful end.
+
+`create_app` takes routers, so that several services can stand in one application; each keeps its own lifespan.
+"""
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aragora.chassis import problems
+from aragora.chassis.problems import Problem, responses
+from aragora.chassis.security import ServiceKey
+from aragora.chassis.transient import is_transient
+from aragora.contracts.ids import new_id
+
+Check = Callable[[], Awaitable[object]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+READINESS_SECONDS = 2.0
+MAX_BODY_BYTES = 8 * 1024 * 1024
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_log = structlog.get_logger(__name__)
+_seconds = Histogram("http_request_seconds", "Time to answer, by route template", ["method", "route", "status"])
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = dict(problems.SCHEMA)
+            # FastAPI documents its own shape of 422, which is never sent here
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            for operation in (each for path in document["paths"].values() for each in path.values()):
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    operation["responses"]["422"] = responses(422)[422]
+        return super().openapi()
+
+
+def create_app(
+    *,
+    title: str,
+    version: str,
+    routers: Sequence[APIRouter],
+    lifespans: Sequence[Lifespan] = (),
+    readiness: Mapping[str, Check] | None = None,
+    service_keys: Sequence[ServiceKey] = (),
+    max_body_bytes: int = MAX_BODY_BYTES,
+    description: str = "",
+) -> FastAPI:
+    """An application with these routes.
+
+    Args:
+        title: its name in the OpenAPI document.
+        version: of the application.
+        routers: the routes of one service or of several.
+        lifespans: entered in order before the first request, left in reverse order after the last.
+        readiness: what `/readyz` asks, by name. A check that raises, or takes over 2 s, makes the service unready.
+        service_keys: whom `security.authenticated` knows.
+        max_body_bytes: a longer request body is refused with 413.
+        description: for the OpenAPI document.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for enter in lifespans:
+                await stack.enter_async_context(enter(app))
+            yield
+
+    app = _App(title=title, version=version, description=description, lifespan=lifespan, redirect_slashes=False)
+    app.state.service_keys = tuple(service_keys)
+    app.state.readiness = dict(readiness or {})
+    app.state.draining = False
+    app.add_exception_handler(HTTPException, problems.on_http_exception)
+    app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
+    app.add_middleware(_Edge, max_body_bytes=max_body_bytes)
+    for router in (_probes, *routers):
+        app.include_router(router)
+    return app
+
+
+_probes = APIRouter(tags=["operations"])
+
+
+@_probes.get("/healthz")
+async def alive() -> dict[str, str]:
+    """The process runs."""
+    return {"status": "alive"}
+
+
+@_probes.get("/readyz", responses=responses(503))
+async def ready(request: Request) -> dict[str, str]:
+    """The service can do its work now. Otherwise 503, and `errors` names what is missing."""
+    if request.app.state.draining:
+        raise Problem(503, "The service is stopping.")
+    checks: dict[str, Check] = request.app.state.readiness
+    missing = [reason for reason in await asyncio.gather(*map(_missing, checks, checks.values())) if reason]
+    if missing:
+        raise Problem(503, "Not ready: " + ", ".join(name for _, name, _ in missing), errors=missing)
+    return {"status": "ready"}
+
+
+async def _missing(name: str, check: Check) -> tuple[None, str, str] | None:
+    try:
+        async with asyncio.timeout(READINESS_SECONDS):
+            await check()
+    except Exception as error:  # noqa: BLE001  whatever is wrong with it, it is not ready
+        _log.warning("not ready", check=name, reason=repr(error))
+        return None, name, type(error).__name__
+    return None
+
+
+@_probes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics() -> Response:
+    """Prometheus metrics of this process."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Edge:
+    """The outermost middleware, plain ASGI. Whatever escapes from within is logged here, once, and answered."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-correlation-id", "")
+        correlation_id = given if _CORRELATION_ID.match(given) else str(new_id())
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
+        started_at = time.perf_counter()
+        status, body_bytes = 0, 0
+
+        async def limited_receive() -> Message:
+            nonlocal body_bytes
+            message = await receive()
+            body_bytes += len(message.get("body", b""))
+            if body_bytes > self._max_body_bytes:
+                raise self._too_large()
+            return message
+
+        async def tagged_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Correlation-ID"] = correlation_id
+            await send(message)
+
+        try:
+            length = headers.get("content-length", "")
+            if length.isdigit() and int(length) > self._max_body_bytes:
+                await self._too_large().response()(scope, receive, tagged_send)
+            else:
+                await self._app(scope, limited_receive, tagged_send)
+        except Exception as error:
+            if status:  # half an answer is out: only cutting the connection can tell
+                raise
+            await _unexpected(error).response()(scope, receive, tagged_send)
+        finally:
+            _observe(scope, status, time.perf_counter() - started_at)
+
+    def _too_large(self) -> Problem:
+        return Problem(413, f"The body exceeds {self._max_body_bytes} bytes; send less at a time.")
+
+
+def _unexpected(error: Exception) -> Problem:
+    if is_transient(error):
+        _log.warning("a server this request needs is away", reason=repr(error))
+        return Problem(503, "A server this needs is away; try again.", headers={"Retry-After": "1"})
+    _log.error("unexpected failure", exc_info=error)
+    return Problem(500, "This is our mistake; it is logged under the correlation id.")
+
+
+def _observe(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "unmatched")
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    _seconds.labels(method, route, status).observe(seconds)
+    log = _log.debug if route in PROBES else _log.info
+    log("request", method=method, path=scope["path"], route=route, status=status, milliseconds=round(seconds * 1e3, 2))
+
+
+class _Server(uvicorn.Server):
+    """Says "not ready" for a while before it stops listening, so that a load balancer sends nobody any more."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._state = app.state
+        self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._state.draining:  # the second time somebody is impatient
+            self.should_exit = self.force_exit = True
+        self._state.draining = True
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        self.should_exit = True
+
+
+async def serve(
+    app: FastAPI, host: str, port: int, *, drain_seconds: float = 0.0, grace_seconds: int | None = 30
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains: unready for `drain_seconds`, then no new connections, then requests
+    in flight get `grace_seconds` to finish, then the lifespans end. Run it with `uvloop.run`.
+
+    Raises:
+        SystemExit: the address is in use, or a lifespan failed to start; what went wrong is in the log.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    server = _Server(config, app, drain_seconds)
+    await server.serve()
+    if not server.started:
+        sys.exit(f"{app.title} could not start on {host}:{port}; see the log")

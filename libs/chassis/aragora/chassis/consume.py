@@ -1,0 +1,181 @@
+"""What happens to a message after its handler: one policy for every subscriber.
+
+    broker = NatsBroker(url, **consume_policy(pool))
+
+* The handler returns: the message is acknowledged.
+* It raises because a server is away (`transient.is_transient`): delivered again in about 2 s, for as long as it takes.
+* It raises anything else: delivered again after 1, 5, 15 and 60 s; the fifth failure makes the message a dead letter.
+
+A batch that fails is halved until the message to blame stands alone, and the others go through at once. So a handler
+does what it does in one transaction, and handling a message twice changes nothing.
+
+Failures are counted in the database: the count is the same for all workers and survives them. The consumers themselves
+are declared without a limit of deliveries, since the server would count the transient ones too.
+
+Handlers get the bytes of a message as they came, and decode them: what cannot be decoded is a failure like any other.
+"""
+
+import copy
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, TypedDict
+
+import structlog
+from faststream import AckPolicy, BaseMiddleware, ContextRepo, StreamMessage
+from nats.aio.msg import Msg
+
+from aragora.chassis import dead_letters, sql
+from aragora.chassis.dead_letters import Letter
+from aragora.chassis.sql import Pool
+from aragora.chassis.transient import is_transient
+
+MAX_ATTEMPTS = 5
+DELAYS_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0)
+TRANSIENT_DELAY_SECONDS = 2.0
+MAX_REASON_LENGTH = 2000
+
+_log = structlog.get_logger(__name__)
+queries = sql.load("aragora.chassis")
+
+
+class ConsumePolicy(TypedDict):
+    """Keyword arguments of `NatsBroker`."""
+
+    ack_policy: AckPolicy
+    decoder: Callable[[StreamMessage[Any]], Awaitable[Any]]
+    middlewares: Sequence[Any]
+
+
+def consume_policy(
+    pool: Pool, *, max_attempts: int = MAX_ATTEMPTS, delays_seconds: Sequence[float] = DELAYS_SECONDS
+) -> ConsumePolicy:
+    """The policy, for a service whose database `pool` leads to.
+
+    Args:
+        pool: where failures are counted and dead letters kept.
+        max_attempts: failures that are the message's own, after which it is a dead letter.
+        delays_seconds: how long to wait after the first, second, … of them; the last is for all further ones.
+    """
+    middleware = partial(_Redelivery, pool=pool, max_attempts=max_attempts, delays_seconds=delays_seconds)
+    # FastStream would acknowledge, or drop, by itself: MANUAL leaves it to the middleware.
+    return ConsumePolicy(ack_policy=AckPolicy.MANUAL, decoder=_undecoded, middlewares=(middleware,))
+
+
+async def _undecoded(message: StreamMessage[Any]) -> Any:
+    return message.body
+
+
+class _Redelivery(BaseMiddleware):
+    def __init__(
+        self,
+        msg: Any,
+        /,
+        *,
+        context: ContextRepo,
+        pool: Pool,
+        max_attempts: int,
+        delays_seconds: Sequence[float],
+    ) -> None:
+        super().__init__(msg, context=context)
+        self._pool = pool
+        self._max_attempts = max_attempts
+        self._delays_seconds = delays_seconds
+
+    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
+        try:
+            return await call_next(msg)
+        except Exception as error:
+            if not isinstance(msg.raw_message, list) or len(msg.raw_message) == 1 or is_transient(error):
+                raise
+        last: Exception | None = None
+        for half in _halves(msg):
+            try:
+                with self.context.scope("message", half):
+                    await self.consume_scope(call_next, half)
+                await half.ack()
+            except Exception as error:  # noqa: BLE001  every other half must still have its turn
+                await self._failed(half.raw_message, error)
+                last = error
+        if last is not None:
+            raise last
+        return None
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool:
+        received: Any = self.msg
+        messages = received if isinstance(received, list) else [received]
+        if exc_val is None:
+            for message in _unsettled(messages):
+                await message.ack()
+        elif isinstance(exc_val, Exception):
+            await self._failed(messages, exc_val)
+        return False  # FastStream logs the exception
+
+    async def _failed(self, messages: Sequence[Msg], error: Exception) -> None:
+        messages = _unsettled(messages)
+        if not messages:
+            return
+        delays: list[float | None] = [TRANSIENT_DELAY_SECONDS] * len(messages)
+        if not is_transient(error):
+            try:
+                attempts = await self._count(messages, error)
+            except Exception as failure:  # noqa: BLE001  a database that is away must not end the redelivery
+                _log.warning("a failed delivery was not counted", reason=repr(failure))
+            else:
+                delays = [self._delay_after(count) for count in attempts]
+        for message, delay in zip(messages, delays, strict=True):
+            if delay is None:
+                await message.term()
+            else:
+                await message.nak(delay * random.uniform(0.8, 1.2))  # noqa: S311
+        _log.warning("delivery failed", messages=len(messages), dead=delays.count(None), reason=repr(error))
+
+    def _delay_after(self, attempts: int) -> float | None:
+        if attempts >= self._max_attempts:
+            return None
+        return self._delays_seconds[min(attempts, len(self._delays_seconds)) - 1]
+
+    async def _count(self, messages: Sequence[Msg], error: Exception) -> list[int]:
+        """Counts one more failure of each message, keeps those that reach the limit as dead letters."""
+        came_from = [(one.metadata.stream, one.metadata.sequence.stream) for one in messages]
+        async with self._pool.acquire() as conn, conn.transaction():
+            streams, sequences = zip(*came_from, strict=True)
+            rows = await conn.fetch(queries.count_failures, messages[0].metadata.consumer, streams, sequences)
+            counts = {(row["source_stream"], row["source_sequence"]): row["attempts"] for row in rows}
+            reason = f"{type(error).__name__}: {error}"[:MAX_REASON_LENGTH]
+            letters = [
+                Letter(
+                    subject=message.subject,
+                    payload=message.data,
+                    reason=reason,
+                    attempts=counts[where],
+                    source_stream=where[0],
+                    source_sequence=where[1],
+                )
+                for message, where in zip(messages, came_from, strict=True)
+                if counts[where] >= self._max_attempts
+            ]
+            await dead_letters.record(conn, letters)
+        return [counts[where] for where in came_from]
+
+
+def _unsettled(messages: Sequence[Msg]) -> list[Msg]:
+    # nats-py keeps to itself which messages are settled; FastStream reads the same attribute
+    return [message for message in messages if not message._ackd]  # noqa: SLF001
+
+
+def _halves(batch: StreamMessage[Any]) -> list[StreamMessage[Any]]:
+    middle = len(batch.raw_message) // 2
+    halves = []
+    for part in (slice(0, middle), slice(middle, None)):
+        half = copy.copy(batch)
+        half.raw_message, half.body = batch.raw_message[part], batch.body[part]
+        half.batch_headers = batch.batch_headers[part]
+        halves.append(half)
+    return halves

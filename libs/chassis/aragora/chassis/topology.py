@@ -1,0 +1,60 @@
+"""Applies the declared topology to a NATS server: creates what is missing, updates what differs, deletes nothing."""
+
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from aragora.contracts.topology import CONSUMERS, STREAMS, Consumer, Stream
+
+
+async def apply_topology(bus: JetStreamContext, *, replicas: int, max_bytes: int) -> list[str]:
+    """Make the server's streams and consumers what `aragora.contracts.topology` says.
+
+    Args:
+        bus: JetStream of a user that may change streams.
+        replicas: copies of every stream: 1 on one machine, 3 in a cluster.
+        max_bytes: disk that each stream may take. A full stream refuses new messages: it never drops waiting ones.
+
+    Returns:
+        One line per thing that was created or updated.
+    """
+    done = [await _apply_stream(bus, stream, replicas=replicas, max_bytes=max_bytes) for stream in STREAMS]
+    return done + [await _apply_consumer(bus, consumer) for consumer in CONSUMERS]
+
+
+async def _apply_stream(bus: JetStreamContext, stream: Stream, *, replicas: int, max_bytes: int) -> str:
+    config = StreamConfig(
+        name=stream.name,
+        subjects=list(stream.subjects),
+        description=stream.description,
+        retention=RetentionPolicy.WORK_QUEUE if stream.work_queue else RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW if stream.work_queue else DiscardPolicy.OLD,
+        storage=StorageType.FILE,
+        max_age=stream.max_age.total_seconds() if stream.max_age else 0,
+        max_bytes=max_bytes,
+        duplicate_window=stream.duplicate_window.total_seconds(),
+        num_replicas=replicas,
+    )
+    try:
+        await bus.stream_info(stream.name)
+    except NotFoundError:
+        await bus.add_stream(config)
+        return f"stream {stream.name} created"
+    await bus.update_stream(config)
+    return f"stream {stream.name} up to date"
+
+
+async def _apply_consumer(bus: JetStreamContext, consumer: Consumer) -> str:
+    await bus.add_consumer(
+        consumer.stream,
+        ConsumerConfig(
+            durable_name=consumer.name,
+            description=consumer.description,
+            filter_subject=consumer.filter_subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=consumer.ack_wait.total_seconds(),
+            max_deliver=-1,
+            max_ack_pending=consumer.max_ack_pending,
+        ),
+    )
+    return f"consumer {consumer.name} up to date"

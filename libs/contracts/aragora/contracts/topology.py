@@ -1,0 +1,118 @@
+"""The bus: its streams, its one consumer of usage, its users and what each may do.
+
+Declared here once, applied by `aragora topology apply`, and never by a service at start-up.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from zlib import crc32
+
+PARTITIONS = 16
+"""Number of usage subjects. One organization's usage always travels on one of them."""
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""The largest message that a publisher may send; a batch over it is sent as several messages."""
+MAX_MESSAGE_EVENTS = 500
+"""Usage events that the edge puts into one message: past this, fewer flushes to disk save nothing more."""
+
+
+def usage_partition(org_id: str) -> int:
+    """The partition of an organization: CRC-32 (IEEE) of the UTF-8 id, modulo `PARTITIONS`."""
+    return crc32(org_id.encode()) % PARTITIONS
+
+
+def usage_subject(partition: int) -> str:
+    """The subject on which a partition's usage is published."""
+    return f"usage.recorded.{partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A JetStream stream. `work_queue` streams forget a message once it is acknowledged; the others after `max_age`."""
+
+    name: str
+    subjects: tuple[str, ...]
+    description: str
+    work_queue: bool = False
+    max_age: timedelta | None = None
+    duplicate_window: timedelta = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A durable pull consumer. Its deliveries are unlimited: `chassis.consume` decides when a message is dead."""
+
+    name: str
+    stream: str
+    filter_subject: str
+    description: str
+    ack_wait: timedelta = timedelta(seconds=30)
+    max_ack_pending: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of the bus and the subjects it may publish and subscribe to. Its inbox is `_INBOX.<name>`."""
+
+    name: str
+    description: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+    @property
+    def inbox_prefix(self) -> str:
+        """The prefix of this user's reply subjects, so that nobody else can listen to its answers."""
+        return f"_INBOX.{self.name}"
+
+
+USAGE = Stream(
+    name="USAGE",
+    subjects=("usage.recorded.*",),
+    description="Usage events on their way to the log, in CloudEvents JSON batches",
+    work_queue=True,
+)
+EVENTS = Stream(
+    name="EVENTS",
+    subjects=("events.*.*.*",),
+    description="Domain events of all services",
+    max_age=timedelta(days=30),
+)
+STREAMS = (USAGE, EVENTS)
+
+METERING_WORKERS = Consumer(
+    name="metering-workers",
+    stream=USAGE.name,
+    filter_subject="usage.recorded.*",
+    description="Metering workers compete here; to scale, start more of them",
+)
+CONSUMERS = (METERING_WORKERS,)
+
+
+def _may_consume(consumer: Consumer) -> tuple[str, ...]:
+    return (
+        f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}",
+        f"$JS.ACK.{consumer.stream}.{consumer.name}.>",
+    )
+
+
+ACCOUNTS = (
+    Account(
+        name="operator",
+        description="Applies the topology, looks at lag; for people and for deployment jobs",
+        publish=(">",),
+        subscribe=(">",),
+    ),
+    Account(
+        name="metering",
+        description="The metering service, API and workers",
+        publish=("usage.recorded.*", "events.metering.*.*", *_may_consume(METERING_WORKERS)),
+        subscribe=("_INBOX.metering.>", "rpc.metering.*"),
+    ),
+    Account(
+        name="publisher",
+        description="Services in any language that publish usage straight to the bus",
+        publish=("usage.recorded.*",),
+        subscribe=("_INBOX.publisher.>",),
+    ),
+)

@@ -1,0 +1,1 @@
+"""What was used: ingest, rating, projections and the reading of usage."""

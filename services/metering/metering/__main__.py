@@ -1,0 +1,5 @@
+"""`python -m metering`."""
+
+from metering.cli import app
+
+app(prog_name="metering")

@@ -1,0 +1,231 @@
+"""The shapes of the answers. Costs are exact decimals: JSON numbers with all their digits where the seeds' documented
+shapes have numbers, strings everywhere else.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+from fastapi import Response
+from msgspec import Struct
+
+_Data = TypeVar("_Data")
+
+
+class Accepted(Struct):
+    """Every event is on disk. `ids` are in the order of the request."""
+
+    accepted: int
+    ids: list[str]
+
+
+class Success(Struct, Generic[_Data]):
+    """The documented envelope."""
+
+    data: _Data
+    success: bool = True
+
+
+class ProviderUsage(Struct):
+    calls: int
+    tokens: int
+    cost: Decimal
+
+
+class Totals(Struct):
+    total_calls: int
+    total_tokens: int
+    total_cost: Decimal
+    total_debates: int
+    total_events: int
+    unpriced_events: int
+    """Events that no price was known for; they are not in `total_cost`."""
+    provider_breakdown: dict[str, ProviderUsage]
+
+
+class UserUsage(Totals):
+    """An organization's month, with the asked-for person's own share in `user`."""
+
+    org_id: str
+    user_id: str
+    billing_period: str
+    usage_status: str
+    error_rate_percent: Decimal
+    avg_response_time_ms: Decimal | None
+    user: Totals
+
+
+class ProviderTrend(Struct):
+    calls: list[int]
+    tokens: list[int]
+    cost: list[Decimal]
+
+
+class Trends(Struct):
+    """Parallel lists, one entry per month, the oldest first."""
+
+    org_id: str
+    periods: list[str]
+    total_calls: list[int]
+    total_tokens: list[int]
+    total_cost: list[Decimal]
+    provider_trends: dict[str, ProviderTrend]
+
+
+class ModelPrice(Struct):
+    """What one model costs, in USD. A null price means that the model is not charged that way."""
+
+    provider: str
+    model_name: str
+    cost_per_input_token: Decimal | None
+    cost_per_output_token: Decimal | None
+    cost_per_request: Decimal | None
+    cost_per_search: Decimal | None
+    cost_per_image: Decimal | None
+    cost_per_page: Decimal | None
+    effective_date: datetime | None
+    """null: since ever."""
+    source: str
+
+
+class Sums(Struct, omit_defaults=False):
+    """What a group of events adds up to."""
+
+    events: int
+    debates: int
+    api_calls: int
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    tokens_cache_write: int
+    tokens_reasoning: int
+    requests: int
+    searches: int
+    images: int
+    pages: int
+    seconds: Decimal
+    cost_usd: Decimal
+    unpriced_events: int
+    failed_events: int
+
+
+class Summary(Struct):
+    """An organization's usage from `start_date` to `end_date`, whole UTC days, both included."""
+
+    org_id: str
+    start_date: date
+    end_date: date
+    total_events: int
+    total_debates: int
+    total_api_calls: int
+    total_tokens: int
+    total_cost: Decimal
+    unpriced_events: int
+    by_provider: dict[str, Sums]
+    by_model: dict[str, dict[str, Sums]]
+    by_user: dict[str, Sums]
+    by_day: dict[str, Sums]
+    by_event_type: dict[str, Sums]
+
+
+class LoggedEvent(Struct):
+    """One event of the log, with what it cost and why."""
+
+    id: str
+    org_id: str
+    user_id: str | None
+    event_type: str
+    provider: str | None
+    model: str | None
+    occurred_at: datetime
+    recorded_at: datetime
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int | None
+    tokens_cache_write: int | None
+    tokens_reasoning: int | None
+    tokens_audio_in: int | None
+    tokens_audio_out: int | None
+    requests: int | None
+    searches: int | None
+    images: int | None
+    pages: int | None
+    seconds: Decimal | None
+    cost_usd: Decimal | None
+    """null: unpriced, and `unpriced_reason` says why."""
+    price_source: str | None
+    unpriced_reason: str | None
+    reservation_id: str | None
+    endpoint: str | None
+    method: str | None
+    status: int | None
+    response_time_ms: int | None
+    metadata: Any
+
+
+class EventPage(Struct):
+    """`next_cursor` is null on the last page."""
+
+    events: list[LoggedEvent]
+    next_cursor: str | None
+
+
+class DeadLetter(Struct):
+    id: str
+    status: str
+    reason: str
+    field: str | None
+    org_id: str | None
+    subject: str
+    source_stream: str | None
+    source_sequence: int | None
+    attempts: int
+    first_seen_at: datetime
+    resolved_at: datetime | None
+    resolved_by: str | None
+    payload: str
+    """The message as it came; bytes that are not UTF-8 are shown as �."""
+
+
+class DeadLetterPage(Struct):
+    dead_letters: list[DeadLetter]
+    next_cursor: str | None
+
+
+_numbers = msgspec.json.Encoder(decimal_format="number")
+_strings = msgspec.json.Encoder()
+
+
+def answer(content: Struct, *, status: int = 200, money: Literal["number", "string"] = "string") -> Response:
+    """A JSON answer; `money` says how exact decimals are written."""
+    encoder = _numbers if money == "number" else _strings
+    return Response(encoder.encode(content), status, media_type="application/json")
+
+
+def documented(
+    answer_type: Any, description: str, *, status: int = 200, money: Literal["number", "string"] = "string"
+) -> dict[int | str, dict[str, Any]]:
+    """What to give a route as `responses`, so that the OpenAPI document knows the shape of its answer."""
+    schema, definitions = msgspec.json.schema_components([answer_type], ref_template="{name}")
+    content = {"application/json": {"schema": _inlined(schema[0], definitions, numbers=money == "number")}}
+    return {status: {"description": description, "content": content}}
+
+
+def body_schema(body_type: Any) -> Any:
+    """The JSON Schema of a request body, without references."""
+    schema, definitions = msgspec.json.schema_components([body_type], ref_template="{name}")
+    return _inlined(schema[0], definitions, numbers=False)
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any], *, numbers: bool) -> Any:
+    if isinstance(schema, list):
+        return [_inlined(item, definitions, numbers=numbers) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"]], definitions, numbers=numbers)
+    if numbers and schema.get("format") == "decimal":
+        return {"type": "number"}
+    return {key: _inlined(value, definitions, numbers=numbers) for key, value in schema.items()}

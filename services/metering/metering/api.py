@@ -1,0 +1,283 @@
+"""HTTP: usage comes in, usage is read. Parse, run SQL, answer; the rules are elsewhere."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Path, Query, Request, Response, Security
+
+from aragora.chassis import sql
+from aragora.chassis.problems import Problem, responses
+from aragora.chassis.security import Principal, authorize_org, require
+from aragora.chassis.sql import Pool
+from aragora.contracts.usage import InvalidUsage, UsageEvent
+from metering import answers, reading
+from metering.answers import answer, documented
+from metering.edge import BusUnavailable, EdgeOverloaded, UsagePublisher
+from metering.ingest import CLOUDEVENT, CLOUDEVENT_BATCH, JSON, NDJSON, StrictUsageRecorded, UnreadableBody, read_body
+
+queries = sql.load("metering", "sql/reading.sql")
+router = APIRouter()
+
+may_write = Security(require("usage.write"))
+may_read = Security(require("usage.read", people=True))
+
+OrgId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+AnyOrgId = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="For service keys: whose usage")]
+UserId = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+BillingPeriod = Annotated[
+    str | None, Query(pattern=r"^(19|20)\d{2}-(0[1-9]|1[0-2])$", description="YYYY-MM; absent: now")
+]
+Name = Annotated[str | None, Query(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Moment = Annotated[
+    str | None,
+    Query(max_length=40, description="A date (YYYY-MM-DD, UTC) or an RFC 3339 moment with an offset"),
+]
+
+
+def pool_of(request: Request) -> Pool:
+    """The service's connections."""
+    pool: Pool = request.app.state.metering_pool
+    return pool
+
+
+@router.post(
+    "/api/usage/events",
+    status_code=202,
+    tags=["usage"],
+    summary="Record usage",
+    responses=documented(answers.Accepted, "Every event is on disk and will be counted once", status=202)
+    | responses(400, 401, 403, 413, 415, 422, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": answers.body_schema(UsageEvent | list[UsageEvent])},
+                **{kind: {"schema": {"type": "string", "description": "One native event per line"}} for kind in NDJSON},
+                CLOUDEVENT: {"schema": answers.body_schema(StrictUsageRecorded)},
+                CLOUDEVENT_BATCH: {"schema": answers.body_schema(list[StrictUsageRecorded])},
+            },
+        }
+    },
+)
+async def record_usage(request: Request, principal: Annotated[Principal, may_write]) -> Response:
+    """Takes one event, a list or NDJSON in native form, or CloudEvents 1.0 in structured, batch or binary mode.
+
+    A batch (at most 10,000 events and 8 MiB) is accepted whole or refused whole, and a refusal names the wrong events.
+    The answer comes when the events are on disk. An id counts once per organization: after an error send the same
+    batch again.
+    """
+    body = await request.body()
+    publisher: UsagePublisher = request.app.state.metering_publisher
+    try:
+        source = f"/api/usage/events/{principal.subject}"
+        events = read_body(body, dict(request.headers), source=source, now=datetime.now(UTC))
+        correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
+        for event in events:
+            event.correlationid = event.correlationid or correlation_id
+        await publisher.publish(events)
+    except UnreadableBody as error:
+        raise Problem(error.status, error.detail) from error
+    except InvalidUsage as error:
+        wrong = [(each.index, each.field, each.message) for each in error.errors]
+        detail = "No event was recorded: mend the ones listed in errors and send the batch again."
+        raise Problem(422, detail, errors=wrong) from error
+    except EdgeOverloaded as error:
+        detail = "Too much usage is waiting; nothing was recorded, send it again."
+        raise Problem(503, detail, headers={"Retry-After": "1"}) from error
+    except BusUnavailable as error:
+        detail = "The bus did not confirm the events; send the whole batch again with the same ids."
+        raise Problem(503, detail, headers={"Retry-After": "2"}) from error
+    return answer(answers.Accepted(len(events), [event.id for event in events]), status=202)
+
+
+@router.get(
+    "/api/usage/events",
+    tags=["usage"],
+    summary="The event log of an organization",
+    responses=documented(answers.EventPage, "A page of events, the newest first") | responses(401, 403, 422),
+)
+async def event_log(
+    request: Request,
+    principal: Annotated[Principal, may_read],
+    org_id: AnyOrgId = None,
+    start: Moment = None,
+    end: Moment = None,
+    user_id: Name = None,
+    event_type: Name = None,
+    provider: Name = None,
+    model: Name = None,
+    id: Name = None,  # noqa: A002 - the event's own name for it
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> Response:
+    """Events from `start` (included) to `end` (excluded), filtered; follow `next_cursor` for the next page."""
+    org = _organization_of(principal, org_id)
+    seen_by = None if _sees_everybody(principal) else principal.subject
+    if seen_by and user_id not in (None, seen_by):
+        raise Problem(403, "Only an owner or admin of the organization may read another member's events.")
+    since, until = _moment("start", start), _moment("end", end, end_of_day=True)
+    rows = await pool_of(request).fetch(
+        queries.event_page,
+        org,
+        since or datetime(1, 1, 1, tzinfo=UTC),
+        until or datetime(9999, 12, 31, tzinfo=UTC),
+        user_id or seen_by,
+        event_type,
+        provider,
+        *_read_cursor(cursor),
+        model,
+        id,
+        limit,
+    )
+    events = [reading.logged_event(row) for row in rows]
+    last = reading.cursor_after(rows[-1]) if len(rows) == limit else None
+    return answer(answers.EventPage(events, last))
+
+
+@router.get(
+    "/api/usage/organizations/{org_id}/summary",
+    tags=["usage"],
+    summary="An organization's usage over any days",
+    responses=documented(answers.Success[answers.Summary], "Totals, whole and by kind") | responses(401, 403, 422),
+)
+async def organization_summary(
+    request: Request, principal: Annotated[Principal, may_read], org_id: OrgId, start: Moment = None, end: Moment = None
+) -> Response:
+    """Whole UTC days, from that of `start` to that of `end`, both included; everything that is known, if absent."""
+    authorize_org(principal, org_id)
+    if not _sees_everybody(principal):
+        raise Problem(403, "Only an owner or admin of the organization may read its summary.")
+    since, until = _moment("start", start), _moment("end", end)
+    pool = pool_of(request)
+    span = await pool.fetchrow(queries.log_span, org_id)
+    today = datetime.now(UTC).date()
+    first = since.date() if since else ((span and span["first_day"]) or today)
+    last = until.date() if until else max((span and span["last_day"]) or today, first)
+    if last < first:
+        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "end", "lies before start")])
+    rows = await pool.fetch(queries.summarize, org_id, first, last)
+    return answer(answers.Success(reading.summary(org_id, first, last, rows)))
+
+
+@router.get(
+    "/api/subscription/usage/{user_id}",
+    tags=["subscription"],
+    summary="A month's usage",
+    responses=documented(answers.Success[answers.UserUsage], "The month, and the person's share", money="number")
+    | responses(401, 403, 404, 422),
+)
+async def user_usage(
+    request: Request,
+    principal: Annotated[Principal, may_read],
+    user_id: UserId,
+    billing_period: BillingPeriod = None,
+    org_id: AnyOrgId = None,
+) -> Response:
+    """The usage of the person's organization in a calendar month (UTC), with the person's own share beside it."""
+    pool = pool_of(request)
+    org = await _organization_of_user(pool, principal, user_id, org_id)
+    first = _first_day(billing_period)
+    last = reading.last_day(first)
+    rows = await pool.fetch(queries.usage_by_provider, org, first, last, user_id)
+    return answer(answers.Success(reading.user_usage(org, user_id, first, rows)), money="number")
+
+
+@router.get(
+    "/api/subscription/usage/{user_id}/trends",
+    tags=["subscription"],
+    summary="Usage by month",
+    responses=documented(answers.Success[answers.Trends], "One entry per month, the oldest first", money="number")
+    | responses(401, 403, 404, 422),
+)
+async def usage_trends(
+    request: Request,
+    principal: Annotated[Principal, may_read],
+    user_id: UserId,
+    months: Annotated[int, Query(ge=1, le=36)] = 6,
+    org_id: AnyOrgId = None,
+) -> Response:
+    """The last months of the person's organization, the current one included, by provider."""
+    pool = pool_of(request)
+    org = await _organization_of_user(pool, principal, user_id, org_id)
+    firsts = reading.months_before(_first_day(None), months)
+    rows = await pool.fetch(queries.usage_by_month, org, firsts[0], reading.last_day(firsts[-1]))
+    return answer(answers.Success(reading.trends(org, firsts, rows)), money="number")
+
+
+@router.get(
+    "/api/subscription/pricing",
+    tags=["subscription"],
+    summary="What models cost",
+    dependencies=[may_read],
+    responses=documented(answers.Success[list[answers.ModelPrice]], "The prices in force", money="number")
+    | responses(401, 403, 422),
+)
+async def pricing(request: Request, provider: Name = None) -> Response:
+    """The price book's tables, as of now. Models that are not listed are priced by genai-prices, or not at all."""
+    rows = request.app.state.metering_prices.rows(datetime.now(UTC))
+    chosen = [row for row in rows if provider is None or row.provider == provider.lower()]
+    return answer(answers.Success([reading.model_price(row) for row in chosen]), money="number")
+
+
+def _organization_of(principal: Principal, org_id: str | None) -> str:
+    if principal.kind == "user":
+        if principal.org_id is None:
+            raise Problem(403, "Your token belongs to no organization; sign in to one.")
+        authorize_org(principal, org_id or principal.org_id)
+        return principal.org_id
+    if org_id is None:
+        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", "name the organization")])
+    return org_id
+
+
+async def _organization_of_user(pool: Pool, principal: Principal, user_id: str, org_id: str | None) -> str:
+    if principal.kind == "user":
+        if user_id != principal.subject and not _sees_everybody(principal):
+            raise Problem(403, "Only an owner or admin of the organization may read another member's usage.")
+        return _organization_of(principal, org_id)
+    if org_id is not None:
+        return org_id
+    known = [row["org_id"] for row in await pool.fetch(queries.organizations_of_user, user_id)]
+    if not known:
+        raise Problem(404, "No usage of this user is recorded; name the organization with org_id.")
+    if len(known) > 1:
+        message = "the user has used several organizations; name one"
+        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", message)])
+    organization: str = known[0]
+    return organization
+
+
+def _sees_everybody(principal: Principal) -> bool:
+    return principal.kind == "service" or principal.role in ("owner", "admin")
+
+
+def _first_day(billing_period: str | None) -> date:
+    if billing_period is None:
+        return datetime.now(UTC).date().replace(day=1)
+    return date(int(billing_period[:4]), int(billing_period[5:]), 1)
+
+
+def _moment(field: str, text: str | None, *, end_of_day: bool = False) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        if len(text) == len("2025-01-31"):
+            day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+            return day + timedelta(days=1) if end_of_day else day
+        moment: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError, msgspec.ValidationError) as error:
+        message = "must be a date (2025-01-31) or an RFC 3339 moment with an offset (2025-01-31T12:00:00Z)"
+        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, field, message)]) from error
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime | None, str | None]:
+    if cursor is None:
+        return None, None
+    try:
+        return reading.read_cursor(cursor)
+    except ValueError as error:
+        message = "is not one that this API gave; begin without it"
+        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "cursor", message)]) from error

@@ -1,0 +1,165 @@
+"""What metering does when usage arrives. Every side effect of the worker is in this file.
+
+One chunk of messages is one transaction: the new events enter the log, what they add is folded into the projections,
+what they raise is appended to the outbox, what cannot be recorded goes to the dead letters. Then the messages are
+acknowledged. A crash before that repeats the chunk, and the repeat changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats.message import NatsBatchMessage
+from nats.aio.msg import Msg
+
+from aragora.billing.pricebook import PriceBook
+from aragora.chassis import dead_letters, sql, store
+from aragora.chassis.dead_letters import Letter
+from aragora.chassis.sql import Connection, Pool
+from aragora.contracts import topology
+from aragora.contracts.events import UnpricedUsageSeen
+from aragora.contracts.usage import UsageRecorded
+from metering import metrics
+from metering.intake import Refused, read_message, without_repeats
+from metering.projections import COLUMNS, log_rows
+
+queries = sql.load("metering")
+fold = sql.load("metering", "sql/fold.sql")
+
+FETCH_MESSAGES = 128
+FETCH_SECONDS = 0.05
+"""A worker takes what is there after this long: the price of batching at low load, in latency."""
+CHUNK_BYTES = 5_000_000
+"""Of messages per transaction: about 15,000 events. Fewer cost throughput, more cost memory and freshness."""
+
+SESSION_SETTINGS = {
+    "application_name": "metering-worker",
+    # The staged chunk is small and the log is not: every look into the log must go through its index, whatever the
+    # statistics of a partition that was empty a minute ago make the planner believe.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "work_mem": "64MB",
+}
+
+_UNPRICED_REASON = COLUMNS.index("unpriced_reason")
+
+
+async def prepare_session(connection: Connection) -> None:
+    """Give a worker's connection the temporary table that chunks pass through, and bind the fold to it."""
+    for statement in (queries.make_usage_to_fold, fold.daily_sums, fold.monthly_sums):
+        await connection.execute(statement)
+
+
+class Recorder:
+    """Records usage: the log, the projections and the events they raise, in one transaction per chunk."""
+
+    def __init__(self, pool: Pool, prices: PriceBook) -> None:
+        """`pool`: connections made with `SESSION_SETTINGS` and `prepare_session`."""
+        self._pool = pool
+        self._prices = prices
+
+    async def record(self, messages: Sequence[tuple[str, int, bytes]], now: datetime) -> int:
+        """Record the usage in these messages (subject, stream sequence, body); afterwards they may be acknowledged.
+
+        Returns:
+            The number of events that were new.
+
+        Raises:
+            asyncpg.PostgresError, OSError: nothing was recorded; deliver the messages again.
+        """
+        started_at = perf_counter()
+        events: list[UsageRecorded] = []
+        letters: list[Letter] = []
+        for subject, sequence, body in messages:
+            good, refused = read_message(body, now)
+            events += good
+            letters += [_letter(one, subject, sequence) for one in refused]
+        unique, refused = without_repeats(events)
+        letters += [_letter(one, *messages[0][:2]) for one in refused]
+        rows = log_rows(unique, self._prices)
+
+        async with self._pool.acquire() as connection, connection.transaction():
+            new = await self._append_to_log(connection, rows) if rows else 0
+            if new:
+                await connection.execute(fold.fold_daily)
+                await connection.execute(fold.fold_monthly)
+                if any(row[_UNPRICED_REASON] for row in rows):
+                    await self._raise_unpriced(connection, now)
+            if letters:
+                await dead_letters.record(connection, letters)
+        metrics.recorded(new=new, repeated=len(events) - new, refused=len(letters), seconds=perf_counter() - started_at)
+        return new
+
+    async def _append_to_log(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
+        await connection.execute(queries.share_log)
+        current, *earlier = [row["log_month"] for row in await connection.fetch(queries.log_months)]
+        await connection.copy_records_to_table("usage_to_fold", records=rows, columns=COLUMNS)
+        new = _rows_in(await connection.execute(queries.append_to_log, current, earlier))
+        if new < len(rows):
+            await connection.execute(queries.drop_repeats, current)
+        return new
+
+    async def _raise_unpriced(self, connection: Connection, now: datetime) -> None:
+        for row in await connection.fetch(queries.note_unpriced):
+            seen = UnpricedUsageSeen(
+                month=row["month"],
+                provider=row["provider"] or None,
+                model=row["model"] or None,
+                reason=row["reason"],
+                first_event_id=row["first_event_id"],
+            )
+            stream = f"{row['org_id']}/unpriced/{row['month']}/{row['provider']}/{row['model']}"
+            await store.append(connection, stream, 0, [seen], org_id=row["org_id"], occurred_at=now)
+
+
+def _rows_in(command_tag: str) -> int:
+    return int(command_tag.rsplit(" ", 1)[1])
+
+
+def _letter(refused: Refused, subject: str, sequence: int) -> Letter:
+    return Letter(
+        org_id=refused.org_id,
+        source_stream=topology.USAGE.name,
+        source_sequence=sequence,
+        subject=subject,
+        payload=refused.payload,
+        reason=refused.reason,
+        field=refused.field,
+    )
+
+
+def subscribe(broker: NatsBroker, recorder: Recorder) -> None:
+    """Let this worker compete for usage. What becomes of a chunk that fails is `chassis.consume`'s to say."""
+
+    @broker.subscriber(
+        topology.METERING_WORKERS.filter_subject,
+        stream=JStream(topology.METERING_WORKERS.stream, declare=False),
+        durable=topology.METERING_WORKERS.name,
+        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
+        title="UsageRecorded",
+        description="CloudEvents JSON batches of usage events",
+    )
+    async def record_usage(message: NatsBatchMessage) -> None:
+        for chunk in chunks(message.raw_message):
+            await recorder.record(
+                [(one.subject, one.metadata.sequence.stream, one.data) for one in chunk], datetime.now(UTC)
+            )
+            for one in chunk:
+                await one.ack()
+
+
+def chunks(messages: Sequence[Msg]) -> Iterator[list[Msg]]:
+    """The messages in groups of up to `CHUNK_BYTES`, in order. A message that is larger is a group of its own."""
+    chunk: list[Msg] = []
+    size = 0
+    for message in messages:
+        if chunk and size + len(message.data) > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += len(message.data)
+    if chunk:
+        yield chunk

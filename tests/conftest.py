@@ -1,0 +1,106 @@
+"""The servers that tests share, and what each test gets of its own. `servers` says where they come from."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+import servers
+from servers import PostgresServer
+
+from aragora.chassis.migrate import migrate
+from aragora.chassis.topology import apply_topology
+from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats, connect_once
+from standalone.postgres import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+async def postgres_server() -> AsyncIterator[PostgresServer]:
+    """The run's Postgres server."""
+    async with servers.postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def nats_server() -> AsyncIterator[str]:
+    """The run's NATS server: its operator's URL."""
+    async with servers.nats_server() as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A new, empty database of this test's own."""
+    name = await postgres_server.create_database()
+    yield postgres_server.url_of(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+async def metering_template(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database with metering's schema, to copy."""
+    name = await postgres_server.create_database()
+    connection = await asyncpg.connect(postgres_server.url_of(name))
+    try:
+        await migrate(connection, "metering")
+    finally:
+        await connection.close()
+    yield name
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def metering_database_url(postgres_server: PostgresServer, metering_template: str) -> AsyncIterator[str]:
+    """A new database of this test's own, with metering's schema."""
+    name = await postgres_server.create_database(metering_template)
+    yield postgres_server.url_of(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def nats_url(nats_server: str) -> str:
+    """The NATS server without any stream: the operator's URL."""
+    await servers.delete_streams(nats_server)
+    return nats_server
+
+
+@pytest.fixture
+async def bus_url(nats_url: str) -> str:
+    """The NATS server with the platform's topology, empty: the operator's URL."""
+    client = await connect_once(nats_url)
+    try:
+        await apply_topology(client.jetstream(), replicas=1, max_bytes=STREAM_MAX_BYTES)
+    finally:
+        await client.close()
+    return nats_url
+
+
+@pytest.fixture
+async def private_postgres() -> AsyncIterator[Callable[[], Awaitable[EmbeddedPostgres]]]:
+    """Starts durable Postgres servers that the test may kill and start again."""
+    async with AsyncExitStack() as stack:
+
+        async def start() -> EmbeddedPostgres:
+            folder = await stack.enter_async_context(servers.scratch_dir())
+            server = EmbeddedPostgres(folder, secrets.token_urlsafe(), settings=servers.SMALL)
+            stack.push_async_callback(server.stop, 10)
+            await server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def private_nats() -> AsyncIterator[Callable[[], Awaitable[EmbeddedNats]]]:
+    """Starts NATS servers that the test may kill and start again. `url(account)` gives each account's URL."""
+    async with AsyncExitStack() as stack:
+
+        async def start() -> EmbeddedNats:
+            folder = await stack.enter_async_context(servers.scratch_dir())
+            server = EmbeddedNats(folder, servers.NATS_PASSWORDS)
+            stack.push_async_callback(server.stop, 10)
+            await server.start()
+            return server
+
+        yield start

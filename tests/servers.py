@@ -1,0 +1,179 @@
+"""Real Postgres and NATS for the tests, and a way to wait without sleeping.
+
+Both servers come, in this order, from
+
+1. a URL: ARAGORA_TEST_POSTGRES_URL (a user that may create databases) and ARAGORA_TEST_NATS_URL (a user that may do
+   everything). **All streams of that NATS server are deleted before every test**;
+2. testcontainers, where Docker answers;
+3. the embedded servers of `standalone`.
+
+ARAGORA_TEST_SERVERS=embedded or =testcontainers leaves no choice between the last two. With pytest-xdist every worker
+has servers of its own.
+"""
+
+import asyncio
+import inspect
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from aragora.contracts.topology import ACCOUNTS
+from standalone.nats import EmbeddedNats, configuration, connect_once
+from standalone.postgres import EmbeddedPostgres
+
+NATS_PASSWORDS = {account.name: f"{account.name}-{secrets.token_urlsafe(12)}" for account in ACCOUNTS}
+SMALL = {"shared_buffers": "128MB", "max_wal_size": "1GB", "min_wal_size": "80MB", "max_connections": "200"}
+"""Settings of a Postgres that shares the machine with other tests."""
+
+Found = TypeVar("Found")
+
+
+async def eventually(
+    condition: Callable[[], Found | Awaitable[Found]], timeout_seconds: float = 10, *, what: str = ""
+) -> Found:
+    """Poll until the condition is true and return what it returned; past the deadline, fail with what it was last."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_seconds} s: {what or inspect.getsource(condition).strip()} is {found!r}")
+        await asyncio.sleep(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A Postgres server and the URL of a user that may create databases."""
+
+    url: str
+
+    def url_of(self, database: str) -> str:
+        """The same user's URL of another database."""
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    async def create_database(self, template: str | None = None) -> str:
+        """Create a database with a new name, as a copy of the template if one is given. Returns the name."""
+        name = f"test_{secrets.token_hex(6)}"
+        await self._execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        return name
+
+    async def drop_database(self, name: str) -> None:
+        """Drop it, whoever is still connected."""
+        await self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def scratch_dir() -> AsyncIterator[Path]:
+    """A directory of its own, removed afterwards. Not pytest's: that one is closed to the user Postgres runs as."""
+    path = Path(tempfile.mkdtemp(prefix="aragora-test-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@asynccontextmanager
+async def postgres_server() -> AsyncIterator[PostgresServer]:
+    """A Postgres server for this run."""
+    given = os.environ.get("ARAGORA_TEST_POSTGRES_URL")
+    if given:
+        yield PostgresServer(given)
+    elif _in_containers():
+        from testcontainers.postgres import PostgresContainer  # noqa: PLC0415  slow to import, seldom needed
+
+        container = PostgresContainer("postgres:18", driver=None)
+        container.with_command("postgres -c fsync=off -c max_connections=200")
+        with container:
+            yield PostgresServer(container.get_connection_url())
+    else:
+        async with scratch_dir() as folder:
+            server = EmbeddedPostgres(folder, secrets.token_urlsafe(), settings=SMALL, durable=False)
+            await server.start()
+            try:
+                yield PostgresServer(server.url())
+            finally:
+                await server.stop(10)
+
+
+@asynccontextmanager
+async def nats_server() -> AsyncIterator[str]:
+    """A NATS server for this run: the URL of its operator."""
+    given = os.environ.get("ARAGORA_TEST_NATS_URL")
+    if given:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            raise pytest.UsageError("One NATS server for several workers: drop `-n` or ARAGORA_TEST_NATS_URL.")
+        yield given
+    elif _in_containers():
+        from testcontainers.nats import NatsContainer  # noqa: PLC0415  slow to import, seldom needed
+
+        config = configuration("/tmp/nats", 4222, NATS_PASSWORDS, host="0.0.0.0", monitoring_port=8222)  # noqa: S104, S108
+        container = NatsContainer("nats:2.12").with_command("--config /nats.json")
+        container.with_copy_into_container(config.encode(), "/nats.json")
+        with container:
+            host, port = container.nats_host_and_port()
+            yield f"nats://operator:{NATS_PASSWORDS['operator']}@{host}:{port}"
+    else:
+        async with scratch_dir() as folder:
+            server = EmbeddedNats(folder, NATS_PASSWORDS)
+            await server.start()
+            try:
+                yield server.url()
+            finally:
+                await server.stop(10)
+
+
+async def delete_streams(url: str) -> None:
+    """Delete every stream, and with it its consumers and messages."""
+    client = await connect_once(url)
+    try:
+        bus = client.jetstream()
+        for stream in await bus.streams_info():
+            if stream.config.name:
+                await bus.delete_stream(stream.config.name)
+    finally:
+        await client.close()
+
+
+def _in_containers() -> bool:
+    choice = os.environ.get("ARAGORA_TEST_SERVERS", "")
+    if choice not in {"", "embedded", "testcontainers"}:
+        raise pytest.UsageError(f"ARAGORA_TEST_SERVERS is embedded or testcontainers, not {choice!r}.")
+    return choice == "testcontainers" or (choice != "embedded" and _docker_answers())
+
+
+def _docker_answers() -> bool:
+    if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
+        return False
+    import docker  # type: ignore[import-untyped]  # noqa: PLC0415  slow to import, seldom needed
+
+    try:
+        client = docker.from_env(timeout=5)
+    except docker.errors.DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+    finally:
+        client.close()
