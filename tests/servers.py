@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -39,9 +39,13 @@ SMALL = {"shared_buffers": "128MB", "max_wal_size": "1GB", "min_wal_size": "80MB
 Found = TypeVar("Found")
 
 
+@overload
 async def eventually(
-    condition: Callable[[], Found | Awaitable[Found]], timeout_seconds: float = 10, *, what: str = ""
-) -> Found:
+    condition: Callable[[], Awaitable[Found]], timeout_seconds: float = 10, *, what: str = ""
+) -> Found: ...
+@overload
+async def eventually(condition: Callable[[], Found], timeout_seconds: float = 10, *, what: str = "") -> Found: ...
+async def eventually(condition: Callable[[], Any], timeout_seconds: float = 10, *, what: str = "") -> Any:
     """Poll until the condition is true and return what it returned; past the deadline, fail with what it was last."""
     deadline = time.monotonic() + timeout_seconds
     while True:

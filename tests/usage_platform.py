@@ -30,6 +30,10 @@ LOST_ANSWER = Failure(0)
 """The batch is taken, and the connection cut before the answer."""
 
 
+def not_at_all(_: Event) -> bool:
+    return False
+
+
 def problem(status: int, *errors: tuple[int, str, str], detail: str = "as the test wishes") -> Failure:
     listed = [{"index": index, "field": name, "message": message} for index, name, message in errors]
     return Failure(status, {"type": "about:blank", "title": "x", "status": status, "detail": detail, "errors": listed})
@@ -46,7 +50,7 @@ class UsagePlatform:
         self.failures: deque[Failure] = deque()
         self.key = KEY
         self.max_batch = 10_000
-        self.refuses: Callable[[Event], bool] = lambda event: False
+        self.refuses: Callable[[Event], bool] = not_at_all
         self.names_refused = True
         self.changed = threading.Condition()
         self._connections: list[socket.socket] = []

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import suppress
 
 import asyncpg
 import nats
@@ -41,7 +42,7 @@ async def bus(nats_url):
 
 
 @pytest.fixture
-async def consuming(nats_url, bus, pool):
+async def consuming(nats_url, bus, pool):  # noqa: ARG001  the stream must be there first
     """Starts brokers that give what arrives to `handle`, one message or batch at a time."""
     brokers = []
 
@@ -239,6 +240,13 @@ async def test_a_batch_that_fails_for_a_transient_reason_comes_again_whole(bus, 
     await eventually(lambda: settled(bus))
     assert sizes[0] == 5
     assert await letters(pool) == []
+
+
+async def test_a_fetch_always_times_out_in_the_way_that_faststream_expects(bus):
+    subscription = await bus.pull_subscribe_bind(CONSUMER, STREAM)
+    for microseconds in range(100, 5000, 10):  # around the time in which the server answers
+        with suppress(nats.errors.TimeoutError):
+            assert await subscription.fetch(2, timeout=microseconds / 1e6) == []
 
 
 async def test_a_letter_that_is_sent_again_counts_anew(bus, consuming, pool):

@@ -19,7 +19,7 @@ from aragora.billing.usage import (
     UsageTracker,
 )
 
-DOCUMENTED = '''
+DOCUMENTED = """
 from aragora.billing.usage import (
     UsageTracker,
     UsageEvent,
@@ -54,7 +54,7 @@ summary = tracker.get_usage_summary(
 print(summary["total_debates"])
 print(summary["total_tokens"])
 print(summary["total_cost"])
-'''
+"""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def tracker(tmp_path: Path, platform: UsagePlatform) -> Iterator[UsageTracker]:
 
 def test_the_documented_example_runs_as_written(
     tmp_path: Path, platform: UsagePlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     monkeypatch.setenv("ARAGORA_DATA_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("ARAGORA_URL", platform.url)
     monkeypatch.setenv("ARAGORA_API_KEY", KEY)
@@ -85,7 +85,7 @@ def test_the_documented_example_runs_as_written(
     assert event["event_type"] == "debate"
 
 
-def test_every_field_arrives_as_recorded(tracker: UsageTracker, platform: UsagePlatform):
+def test_every_field_arrives_as_recorded(tracker: UsageTracker, platform: UsagePlatform) -> None:
     occurred_at = datetime(2025, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
     event = tracker.record_event(
         org_id="org_1",
@@ -137,7 +137,7 @@ def test_every_field_arrives_as_recorded(tracker: UsageTracker, platform: UsageP
 
 def test_a_summary_includes_what_was_just_recorded_and_its_costs_are_decimals(
     tracker: UsageTracker, platform: UsagePlatform
-):
+) -> None:
     for _ in range(3):
         tracker.record_event(org_id="org_1", event_type=UsageEventType.API_CALL, tokens_in=10)
     start = datetime(2025, 3, 1, 2, tzinfo=UTC)
@@ -156,14 +156,14 @@ def test_a_summary_includes_what_was_just_recorded_and_its_costs_are_decimals(
     }
 
 
-def test_a_date_without_an_offset_is_local_time(tracker: UsageTracker, platform: UsagePlatform):
+def test_a_date_without_an_offset_is_local_time(tracker: UsageTracker, platform: UsagePlatform) -> None:
     local = datetime(2025, 7, 1, 12)  # noqa: DTZ001 - what the documentation's example gives
     tracker.get_usage_summary("org_1", local)
     (asked,) = platform.summaries
     assert datetime.fromisoformat(asked["start"]) == local.astimezone(UTC)
 
 
-def test_an_organization_id_cannot_leave_its_place_in_the_url(platform: UsagePlatform):
+def test_an_organization_id_cannot_leave_its_place_in_the_url(platform: UsagePlatform) -> None:
     client = PlatformClient(platform.url, KEY)
     moment = datetime(2025, 1, 1, tzinfo=UTC)
     client.usage_summary("../../x?y", moment, moment)
@@ -188,13 +188,13 @@ def test_an_organization_id_cannot_leave_its_place_in_the_url(platform: UsagePla
 )
 def test_a_summary_that_fails_says_what_to_do(
     tracker: UsageTracker, platform: UsagePlatform, failure: Failure, expected: type[Exception], says: str
-):
+) -> None:
     platform.failures.append(failure)
     with pytest.raises(expected, match=says):
         tracker.get_usage_summary("org_1", datetime(2025, 1, 1, tzinfo=UTC))
 
 
-def test_a_summary_from_a_platform_that_is_down_fails_soon(tmp_path: Path, platform: UsagePlatform):
+def test_a_summary_from_a_platform_that_is_down_fails_soon(tmp_path: Path, platform: UsagePlatform) -> None:
     platform.stop()
     with UsageTracker(tmp_path / "usage.db", base_url=platform.url, api_key=KEY) as tracker:
         tracker.record_event(org_id="org_1", event_type="debate")
@@ -205,7 +205,9 @@ def test_a_summary_from_a_platform_that_is_down_fails_soon(tmp_path: Path, platf
 
 
 @pytest.mark.parametrize(("header", "least", "most"), [("7", 7, 7), ("Wed, 21 Oct 2099 07:28:00 GMT", 1e9, 1e10)])
-def test_the_pause_that_the_platform_asks_for_is_told(platform: UsagePlatform, header: str, least: float, most: float):
+def test_the_pause_that_the_platform_asks_for_is_told(
+    platform: UsagePlatform, header: str, least: float, most: float
+) -> None:
     client = PlatformClient(platform.url, KEY)
     for status in (429, 503):
         platform.failures.append(Failure(status, None, {"Retry-After": header}))
@@ -217,7 +219,7 @@ def test_the_pause_that_the_platform_asks_for_is_told(platform: UsagePlatform, h
 
 
 @pytest.mark.parametrize("header", ["soon", "", "-1", "²", "Wed, 21 Oct 2099 07:28:00"])
-def test_an_unreadable_pause_is_none(platform: UsagePlatform, header: str):
+def test_an_unreadable_pause_is_none(platform: UsagePlatform, header: str) -> None:
     client = PlatformClient(platform.url, KEY)
     platform.failures.append(Failure(429, None, {"Retry-After": header}))
     with pytest.raises(PlatformUnavailable) as refused:

@@ -68,8 +68,8 @@ def free_port(preferred: int | None = None) -> int:
         return port
 
 
-def listener_on(port: int) -> str | None:
-    """Which program listens on the port, as `name (pid n)`; None if that cannot be seen."""
+def listener_on(port: int) -> psutil.Process | None:
+    """The process that listens on the port; None if there is none or it cannot be seen."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except (psutil.AccessDenied, OSError):
@@ -78,7 +78,7 @@ def listener_on(port: int) -> str | None:
         at = getattr(connection.laddr, "port", None)
         if connection.status == psutil.CONN_LISTEN and at == port and connection.pid:
             try:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                return psutil.Process(connection.pid)
             except psutil.NoSuchProcess:
                 return None
     return None

@@ -121,7 +121,9 @@ class EmbeddedNats:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         config = self._folder / "nats.conf"
-        await end_leftover(lambda process: str(config) in process.cmdline(), signal.SIGTERM)
+        await end_leftover(
+            lambda process: process.name() == "nats-server" and str(config) in process.cmdline(), signal.SIGTERM
+        )
         for stale in self._folder.glob("*.ports"):
             stale.unlink()
         config.touch(mode=0o600)

@@ -1,5 +1,6 @@
 """One of the platform's own Python processes, as our child."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -51,6 +52,19 @@ class PythonService:
         ended = "" if child.running else f" (it ended with {await child.wait()})"
         await child.stop(5)
         raise StartFailed(f"{self.name} did not become ready{ended}. Its log:\n{child.log.last_lines()}")
+
+    async def run_once(self) -> str:
+        """Run it to its end. Returns the last line it printed. Raises `StartFailed` if it failed."""
+        self._child = child = Child(self._program, log_for(self._data_dir, self.name))
+        await child.start()
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            await child.stop(10)
+            raise
+        if code != 0:
+            raise StartFailed(f"{self.name} failed with {code}. Its log:\n{child.log.last_lines()}")
+        return child.log.last_lines(1).strip()
 
     async def wait(self) -> int:
         """Wait until it ends. Returns its exit code."""

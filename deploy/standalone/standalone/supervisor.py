@@ -56,11 +56,16 @@ class Supervisor:
         If one does not become ready, its `StandaloneError` is raised; the others keep running until `stop`.
         """
         self._groups.append(services)
-        outcomes = await asyncio.gather(*(service.start() for service in services), return_exceptions=True)
+        outcomes = await asyncio.gather(*(self._first_start(service) for service in services), return_exceptions=True)
         for service, outcome in zip(services, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome
             self._watchers.append(asyncio.create_task(self._watch(service)))
+
+    async def _first_start(self, service: Service) -> None:
+        started_at = time.monotonic()
+        await service.start()
+        self._say(f"{service.name} is ready ({time.monotonic() - started_at:.1f} s)")
 
     async def stop(self) -> None:
         """Stop all, the last started first. Repeating it is harmless."""

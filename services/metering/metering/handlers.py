@@ -8,8 +8,9 @@ acknowledged. A crash before that repeats the chunk, and the repeat changes noth
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
+from faststream import Context
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsBatchMessage
 from nats.aio.msg import Msg
@@ -132,23 +133,26 @@ def _letter(refused: Refused, subject: str, sequence: int) -> Letter:
 
 
 def subscribe(broker: NatsBroker, recorder: Recorder) -> None:
-    """Let this worker compete for usage. What becomes of a chunk that fails is `chassis.consume`'s to say."""
+    """Let this worker compete for usage, in every lane. What becomes of a failed chunk is for `chassis.consume`."""
 
-    @broker.subscriber(
-        topology.METERING_WORKERS.filter_subject,
-        stream=JStream(topology.METERING_WORKERS.stream, declare=False),
-        durable=topology.METERING_WORKERS.name,
-        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
-        title="UsageRecorded",
-        description="CloudEvents JSON batches of usage events",
-    )
-    async def record_usage(message: NatsBatchMessage) -> None:
+    async def record_usage(message: Annotated[NatsBatchMessage, Context("message")]) -> None:
         for chunk in chunks(message.raw_message):
             await recorder.record(
                 [(one.subject, one.metadata.sequence.stream, one.data) for one in chunk], datetime.now(UTC)
             )
             for one in chunk:
                 await one.ack()
+
+    for lane in topology.METERING_WORKERS:
+        broker.subscriber(
+            "usage.recorded.*",
+            stream=JStream(lane.stream, declare=False),
+            durable=lane.name,
+            inbox_prefix=f"{topology.METERING.inbox_prefix}.".encode(),
+            pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
+            title=lane.name,
+            description="CloudEvents JSON batches of usage events",
+        )(record_usage)
 
 
 def chunks(messages: Sequence[Msg]) -> Iterator[list[Msg]]:

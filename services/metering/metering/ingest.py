@@ -4,7 +4,7 @@ A batch is accepted whole or refused whole; a refusal names every wrong event (u
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import unquote
@@ -53,12 +53,13 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _Event = TypeVar("_Event", UsageEvent, StrictUsageRecorded)
 
 
-@dataclass(frozen=True, slots=True)
 class UnreadableBody(Exception):
     """The body as a whole cannot be taken: HTTP status and what to do."""
 
-    status: int
-    detail: str
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
 
 
 def read_body(body: bytes, headers: Mapping[str, str], *, source: str, now: datetime) -> list[UsageRecorded]:
@@ -74,13 +75,15 @@ def read_body(body: bytes, headers: Mapping[str, str], *, source: str, now: date
         UnreadableBody: wrong content type, not UTF-8, not JSON, nested too deeply, empty, or too many events.
         InvalidUsage: some events are wrong; all of them are named.
     """
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_cloudevent = "ce-specversion" in headers or content_type in (CLOUDEVENT, CLOUDEVENT_BATCH)
-    if content_type not in CONTENT_TYPES or ("ce-specversion" in headers and content_type != JSON):
+    is_binary = "ce-specversion" in headers
+    # CloudEvents lets binary mode leave it out, and its own SDK does; our data is JSON.
+    content_type = headers.get("content-type", JSON if is_binary else "").partition(";")[0].strip().lower()
+    is_cloudevent = is_binary or content_type in (CLOUDEVENT, CLOUDEVENT_BATCH)
+    if content_type not in CONTENT_TYPES or (is_binary and content_type != JSON):
         raise UnreadableBody(415, f"Content-Type must be one of {', '.join(CONTENT_TYPES)}.")
     try:
         body.decode()
-        if "ce-specversion" in headers:
+        if is_binary:
             events: list[UsageRecorded] = list(_read_binary(body, headers))
         elif is_cloudevent:
             events = list(_read_json(body, _cloudevents, _cloudevent, is_list=content_type == CLOUDEVENT_BATCH))
@@ -94,6 +97,8 @@ def read_body(body: bytes, headers: Mapping[str, str], *, source: str, now: date
         raise UnreadableBody(400, f"The body is not valid UTF-8 (byte {error.start}).") from error
     except RecursionError as error:
         raise UnreadableBody(400, "The body is nested too deeply.") from error
+    except InvalidUsage as error:
+        raise (InvalidUsage([_renamed(each) for each in error.errors]) if is_cloudevent else error) from error.__cause__
     if not events:
         raise UnreadableBody(422, "The batch is empty; send at least one event.")
     if len(events) > MAX_EVENTS:
@@ -113,9 +118,12 @@ def _read_json(
         return whole.decode(body)
     except msgspec.ValidationError:
         try:
-            return _read_each(_raws.decode(body), one)
+            texts = _raws.decode(body)
         except msgspec.ValidationError as error:
             raise UnreadableBody(422, "A batch is a JSON array of events.") from error
+        except msgspec.DecodeError as error:
+            raise UnreadableBody(400, f"The body is not valid JSON: {error}.") from error
+        return _read_each(texts, one)
     except msgspec.DecodeError as error:
         raise UnreadableBody(400, f"The body is not valid JSON: {error}.") from error
 

@@ -17,6 +17,7 @@ _batch = msgspec.json.Decoder(list[UsageRecorded])
 _one = msgspec.json.Decoder(UsageRecorded)
 _raw_events = msgspec.json.Decoder(list[msgspec.Raw])
 _subject = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_named_field = re.compile(r"Object (missing required|contains unknown) field `(?P<name>[^`]*)`")
 _at_path = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 NATIVE_NAMES = {"subject": "org_id", "time": "occurred_at"}
@@ -37,14 +38,12 @@ def read_message(body: bytes, now: datetime) -> tuple[list[UsageRecorded], list[
     """The usage events of one bus message (a CloudEvents JSON batch, or a single event), and what must be refused."""
     try:
         body.decode()
-        events = _batch.decode(body) if body[:1] == b"[" else [_one.decode(body)]
+        events = _batch.decode(body) if _is_list(body) else [_one.decode(body)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _read_one_by_one(body, now)
     # An escape may stand for a control character, which neither an id nor Postgres may hold: look closely.
     suspicious = b"\\" in body or b"\x7f" in body
     latest = now + MAX_AHEAD
-    good: list[UsageRecorded] = []
-    refused: list[Refused] = []
     for event in events:
         usage = event.data
         if (
@@ -55,18 +54,15 @@ def read_message(body: bytes, now: datetime) -> tuple[list[UsageRecorded], list[
             or not EARLIEST <= event.time <= latest
             or not ORG_ID.match(event.subject)
         ):
-            why = refusal(event, now)
-            if why:
-                refused.append(_refused(msgspec.json.encode(event), *why, org_id=event.subject))
-                continue
-        good.append(event)
-    return good, refused
+            if refusal(event, now):
+                return _read_one_by_one(body, now)
+    return events, []
 
 
 def _read_one_by_one(body: bytes, now: datetime) -> tuple[list[UsageRecorded], list[Refused]]:
     try:
         body.decode()
-        payloads = [bytes(raw) for raw in _raw_events.decode(body)] if body[:1] == b"[" else [body]
+        payloads = [bytes(raw) for raw in _raw_events.decode(body)] if _is_list(body) else [body]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return [], [Refused(body, None, f"the message is not a JSON batch of events: {explain(error)[1]}")]
     good: list[UsageRecorded] = []
@@ -83,6 +79,10 @@ def _read_one_by_one(body: bytes, now: datetime) -> tuple[list[UsageRecorded], l
         else:
             good.append(event)
     return good, refused
+
+
+def _is_list(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"["
 
 
 def without_repeats(events: Sequence[UsageRecorded]) -> tuple[list[UsageRecorded], list[Refused]]:
@@ -108,12 +108,14 @@ def explain(error: Exception) -> tuple[str | None, str]:
     if isinstance(error, UnicodeDecodeError):
         return None, f"is not valid UTF-8 (byte {error.start})"
     message = str(error)
-    if found := _at_path.search(message):
-        path = re.sub(r"^\[\.\.\.\]\.?|^\[\d+\]\.?", "", found["path"]).removeprefix("data.")
-        return NATIVE_NAMES.get(path, path) or None, message[: found.start()]
-    if found := re.match(r"Object (missing required|contains unknown) field `(?P<name>[^`]*)`", message):
-        return NATIVE_NAMES.get(found["name"], found["name"]), message
-    return None, message
+    found = _at_path.search(message)
+    if found:
+        message = message[: found.start()]
+    if named := _named_field.match(message):
+        name = named["name"]
+    else:
+        name = re.sub(r"^\[(\.\.\.|\d+)\]\.?", "", found["path"]).removeprefix("data.") if found else ""
+    return NATIVE_NAMES.get(name, name) or None, message
 
 
 def _refused(payload: bytes, field: str | None, reason: str, org_id: str | None) -> Refused:

@@ -118,14 +118,18 @@ def connect_bus(settings: Settings, **policy: Any) -> NatsBroker:
     return NatsBroker(
         settings.nats_url,
         security=security,
-        inbox_prefix="_INBOX.metering",
+        inbox_prefix=topology.METERING.inbox_prefix,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
-        apply_types=False,
         logger=None,
+        error_cb=_log_bus_error,
         graceful_timeout=20,
         **policy,
     )
+
+
+async def _log_bus_error(error: Exception) -> None:
+    log.warning("bus_error", error=str(error) or type(error).__name__)
 
 
 def readiness(pool: Pool, broker: NatsBroker) -> dict[str, Check]:

@@ -154,7 +154,7 @@ def model_price(row: PriceRow) -> answers.ModelPrice:
 def logged_event(row: Row) -> answers.LoggedEvent:
     """A row of the log as people see it."""
     values = dict(row)
-    values["metadata"] = msgspec.json.decode(row["metadata"]) if row["metadata"] else None
+    values["metadata"] = msgspec.Raw(row["metadata"].encode()) if row["metadata"] else None
     values["cost_usd"] = None if row["cost_usd"] is None else trimmed(row["cost_usd"])
     return answers.LoggedEvent(**values)
 
@@ -172,7 +172,7 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
     """
     moment, _, event_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
     occurred_at = datetime.fromisoformat(moment)
-    if occurred_at.tzinfo is None or not event_id or "\x00" in event_id:
+    if occurred_at.utcoffset() != timedelta(0) or not event_id or "\x00" in event_id:
         raise ValueError("not a cursor")
     return occurred_at.astimezone(UTC), event_id
 

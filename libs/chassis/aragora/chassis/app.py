@@ -5,7 +5,6 @@
 
 import asyncio
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -241,7 +240,4 @@ async def serve(
         server_header=False,
         timeout_graceful_shutdown=grace_seconds,
     )
-    server = _Server(config, app, drain_seconds)
-    await server.serve()
-    if not server.started:
-        sys.exit(f"{app.title} could not start on {host}:{port}; see the log")
+    await _Server(config, app, drain_seconds).serve()

@@ -22,9 +22,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypedDict
 
+import nats.errors
 import structlog
 from faststream import AckPolicy, BaseMiddleware, ContextRepo, StreamMessage
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 
 from aragora.chassis import dead_letters, sql
 from aragora.chassis.dead_letters import Letter
@@ -38,6 +40,29 @@ MAX_REASON_LENGTH = 2000
 
 _log = structlog.get_logger(__name__)
 queries = sql.load("aragora.chassis")
+
+
+_fetch = JetStreamContext.PullSubscription.fetch
+
+
+async def _fetch_with_its_own_timeout(
+    subscription: JetStreamContext.PullSubscription,
+    batch: int = 1,
+    timeout: float | None = 5,
+    heartbeat: float | None = None,
+) -> list[Msg]:
+    """`fetch`, which always times out with nats-py's own error.
+
+    nats-py 2.16 raises Python's where hardly any time is left. FastStream 0.7.8 does not expect that in a batch: its
+    task dies with the messages it holds, and they come again only after the consumer's `ack_wait`.
+    """
+    try:
+        return await _fetch(subscription, batch, timeout, heartbeat)
+    except TimeoutError as error:
+        raise nats.errors.TimeoutError from error
+
+
+JetStreamContext.PullSubscription.fetch = _fetch_with_its_own_timeout  # type: ignore[assignment,method-assign]
 
 
 class ConsumePolicy(TypedDict):

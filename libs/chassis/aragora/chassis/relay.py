@@ -92,9 +92,7 @@ class Relay:
                 elif len(rows) < BATCH:
                     await _wait(self._wake, POLL_SECONDS)
         finally:
-            conn.remove_termination_listener(self._woken)
-            if not conn.is_closed():
-                await conn.remove_listener("outbox", self._woken)
+            conn.terminate()  # ends the lock and the listening at once, whatever state the connection is in
 
     async def _publish_rows(self, rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
         """Publishes each stream's events in order, the streams side by side; returns what the bus has."""

@@ -59,6 +59,7 @@ def configure(service: str, *, level: str = "info", format: str = "json", stream
         raise ValueError(f"the log format is json or console, not {format!r}")
 
     def named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.pop("color_message", None)  # uvicorn says everything twice
         return {"service": service, **event}
 
     shared: list[Processor] = [

@@ -50,7 +50,7 @@ async def _apply_consumer(bus: JetStreamContext, consumer: Consumer) -> str:
         ConsumerConfig(
             durable_name=consumer.name,
             description=consumer.description,
-            filter_subject=consumer.filter_subject,
+            filter_subjects=list(consumer.filter_subjects),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=consumer.ack_wait.total_seconds(),
             max_deliver=-1,

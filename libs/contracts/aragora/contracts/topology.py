@@ -44,7 +44,7 @@ class Consumer:
 
     name: str
     stream: str
-    filter_subject: str
+    filter_subjects: tuple[str, ...]
     description: str
     ack_wait: timedelta = timedelta(seconds=30)
     max_ack_pending: int = 4096
@@ -79,13 +79,22 @@ EVENTS = Stream(
 )
 STREAMS = (USAGE, EVENTS)
 
-METERING_WORKERS = Consumer(
-    name="metering-workers",
-    stream=USAGE.name,
-    filter_subject="usage.recorded.*",
-    description="Metering workers compete here; to scale, start more of them",
+LANES = 4
+"""Consumers that the partitions are dealt out to. Every worker takes from all of them, one chunk from one lane at a
+time: so a chunk holds the usage of a quarter of the organizations, touches fewer projection rows, and workers seldom
+wait for each other's (docs/decisions/0008).
+"""
+
+METERING_WORKERS = tuple(
+    Consumer(
+        name=f"metering-workers-{lane}",
+        stream=USAGE.name,
+        filter_subjects=tuple(usage_subject(partition) for partition in range(lane, PARTITIONS, LANES)),
+        description="Metering workers compete here; to scale, start more of them",
+    )
+    for lane in range(LANES)
 )
-CONSUMERS = (METERING_WORKERS,)
+CONSUMERS = METERING_WORKERS
 
 
 def _may_consume(consumer: Consumer) -> tuple[str, ...]:
@@ -96,6 +105,16 @@ def _may_consume(consumer: Consumer) -> tuple[str, ...]:
     )
 
 
+METERING = Account(
+    name="metering",
+    description="The metering service, API and workers",
+    publish=(
+        "usage.recorded.*",
+        "events.metering.*.*",
+        *(subject for lane in METERING_WORKERS for subject in _may_consume(lane)),
+    ),
+    subscribe=("_INBOX.metering.>", "rpc.metering.*"),
+)
 ACCOUNTS = (
     Account(
         name="operator",
@@ -103,12 +122,7 @@ ACCOUNTS = (
         publish=(">",),
         subscribe=(">",),
     ),
-    Account(
-        name="metering",
-        description="The metering service, API and workers",
-        publish=("usage.recorded.*", "events.metering.*.*", *_may_consume(METERING_WORKERS)),
-        subscribe=("_INBOX.metering.>", "rpc.metering.*"),
-    ),
+    METERING,
     Account(
         name="publisher",
         description="Services in any language that publish usage straight to the bus",

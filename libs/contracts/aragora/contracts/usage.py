@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 USAGE_RECORDED: Literal["aragora.metering.UsageRecorded.v1"] = "aragora.metering.UsageRecorded.v1"
 """CloudEvents `type` of a usage event on the bus."""
@@ -28,6 +28,8 @@ MAX_COUNT = 2**53
 """The largest count accepted: the largest integer that every JSON implementation keeps exact."""
 MAX_ID_LENGTH = 128
 MAX_METADATA_BYTES = 8 * 1024
+MAX_METADATA_DEPTH = 32
+"""How deeply metadata may nest, so that whoever reads them later can."""
 MAX_AHEAD = timedelta(hours=1)
 """How far in the future `occurred_at` may lie, to allow for clocks that disagree."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -38,11 +40,14 @@ ORG_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?\Z")
 """A non-negative decimal written out: no sign, no exponent, at most 18 places."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 Amount = Annotated[str, Meta(min_length=1, max_length=31, description='A decimal as a string, e.g. "0.00125"')]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
+
+Metadata = Annotated[msgspec.Raw | UnsetType, Meta(extra_json_schema={"type": "object"})]
 
 
 class Usage(Struct, kw_only=True, gc=False, omit_defaults=True, forbid_unknown_fields=False):
@@ -75,7 +80,7 @@ class Usage(Struct, kw_only=True, gc=False, omit_defaults=True, forbid_unknown_f
     method: Annotated[str, Meta(max_length=16)] | None = None
     status: Annotated[int, Meta(ge=0, le=999)] | None = None
     response_time_ms: Count | None = None
-    metadata: msgspec.Raw = msgspec.Raw()
+    metadata: Metadata = UNSET
     """A free JSON object, kept as it came."""
 
 
@@ -147,13 +152,26 @@ def refusal(event: UsageRecorded, now: datetime) -> tuple[str, str] | None:
     ):
         if text is not None and _CONTROL.search(text):
             return field, "must not contain control characters"
-    metadata = bytes(data.metadata)
-    if metadata:
+    if data.metadata is not UNSET:
+        metadata = bytes(data.metadata)
         if not metadata.lstrip().startswith(b"{"):
             return "metadata", "must be a JSON object"
         if len(metadata) > MAX_METADATA_BYTES:
             return "metadata", f"must not exceed {MAX_METADATA_BYTES} bytes"
+        if _depth_of(metadata) > MAX_METADATA_DEPTH:
+            return "metadata", f"must not be nested more than {MAX_METADATA_DEPTH} levels deep"
     return None
+
+
+def _depth_of(json_text: bytes) -> int:
+    """How deeply valid JSON is nested; 0 if too few brackets open for it to matter."""
+    if json_text.count(b"{") + json_text.count(b"[") <= MAX_METADATA_DEPTH:
+        return 0
+    depth = deepest = 0
+    for byte in _JSON_TEXT.sub(b"", json_text):
+        depth += (byte in b"{[") - (byte in b"}]")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def amount(text: str) -> Decimal:

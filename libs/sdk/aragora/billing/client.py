@@ -79,7 +79,7 @@ class PlatformClient:
             raise self._not_the_platform(answer)
 
     def usage_summary(self, org_id: str, start: datetime, end: datetime) -> dict[str, Any]:
-        """The organization's usage that occurred from `start` until before `end`. Costs are `Decimal`.
+        """The organization's usage in the UTC days from that of `start` to that of `end`. Costs are `Decimal`.
 
         A moment without an offset is local time.
 

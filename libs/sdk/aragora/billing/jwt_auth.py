@@ -89,7 +89,7 @@ _revocation_checks: list[RevocationCheck] = []
 
 
 def add_revocation_check(is_revoked: RevocationCheck) -> None:
-    """Refuses, from now on, every token for which `is_revoked` answers True. It is asked for each valid one: be quick."""
+    """Refuses, from now on, every token for which `is_revoked` answers True. It is asked each time: be quick."""
     _revocation_checks.append(is_revoked)
 
 

@@ -155,7 +155,6 @@ class Spool:
                 if batch and size > max_bytes:
                     break
                 batch.append(Pending(position, event))
-            rows.close()
             return batch
 
     def remove_through(self, position: int) -> None:

@@ -80,9 +80,12 @@ class MoreUsage(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RefusedEvent:
-    """An event that the platform refused, and why. `field` is empty if the event as a whole is meant."""
+    """An event that the platform refused, and why.
 
-    event: UsageEvent
+    `event` holds the fields as they were sent; `field` is empty if the event as a whole is meant.
+    """
+
+    event: dict[str, Any]
     field: str
     reason: str
     refused_at: datetime
@@ -148,7 +151,7 @@ class UsageTracker:
             metadata: anything that JSON can say, up to 8 KiB.
             occurred_at: with an offset; by default now.
             event_id: an id of your own for work that may be repeated: the platform counts an id once per organization.
-                By default a new UUIDv7.
+                Give `occurred_at` with it, so that the repeated event is the same. By default a new UUIDv7.
             **more: the other fields of `UsageEvent`.
 
         Returns:
@@ -179,10 +182,10 @@ class UsageTracker:
         return event
 
     def get_usage_summary(self, org_id: str, start_date: datetime, end_date: datetime | None = None) -> dict[str, Any]:
-        """What an organization used from `start_date` until before `end_date` (by default now), as the platform says.
+        """What an organization used from `start_date` to `end_date` (by default now), as the platform counts it.
 
-        Pending events are sent first, for at most 5 seconds; the platform adds them up within another moment. A date
-        without an offset is local time.
+        The platform answers in whole UTC days, the first and the last included. A date without an offset is local time.
+        Pending events are sent first, for at most 5 seconds; the platform counts them within another moment.
 
         Returns:
             `total_debates`, `total_tokens`, `total_cost` (USD, `Decimal`), `total_events` and the breakdowns that the
@@ -208,9 +211,7 @@ class UsageTracker:
     def refused(self) -> list[RefusedEvent]:
         """The events that the platform refused, oldest first. They stay in the file until `retry_refused`."""
         return [
-            RefusedEvent(
-                msgspec.json.decode(refused.pending.event, type=UsageEvent), refused.field, refused.reason, moment
-            )
+            RefusedEvent(json.loads(refused.pending.event), refused.field, refused.reason, moment)
             for refused, moment in self._spool.refusals()
         ]
 
@@ -251,7 +252,7 @@ def _checked(fields: dict[str, Any], now: datetime) -> tuple[UsageEvent, bytes]:
     for name in ("seconds", "cost_usd"):
         amount = fields.get(name)
         if type(amount) is int or isinstance(amount, Decimal):
-            fields[name] = format(amount, "f")
+            fields[name] = format(Decimal(amount), "f")
     try:
         event = msgspec.convert(fields, UsageEvent)
         recorded = UsageRecorded(

@@ -34,7 +34,7 @@ SELECT
     count(response_time_ms) AS timed_events,
     coalesce(sum(response_time_ms), 0) AS response_time_ms
 FROM usage_to_fold
-GROUP BY 1, 2, 3, 4, 5, 6;
+GROUP BY 1, 2, 3, 4, 5, 6
 
 -- name: monthly_sums
 CREATE TEMP VIEW monthly_sums AS
@@ -48,7 +48,7 @@ SELECT
     count(*) AS events,
     count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
 FROM usage_to_fold
-GROUP BY 1, 2;
+GROUP BY 1, 2
 
 -- name: fold_daily
 -- In key order, so that workers that meet on the same rows wait for each other and never in a circle.
@@ -85,7 +85,7 @@ ON CONFLICT (org_id, day, user_id, event_type, provider, model) DO UPDATE SET
     unpriced_events = d.unpriced_events + excluded.unpriced_events,
     failed_events = d.failed_events + excluded.failed_events,
     timed_events = d.timed_events + excluded.timed_events,
-    response_time_ms = d.response_time_ms + excluded.response_time_ms;
+    response_time_ms = d.response_time_ms + excluded.response_time_ms
 
 -- name: fold_monthly
 INSERT INTO usage_monthly AS m (org_id, month, debates, api_calls, total_tokens, total_cost, events, unpriced_events)
@@ -98,4 +98,4 @@ ON CONFLICT (org_id, month) DO UPDATE SET
     total_tokens = m.total_tokens + excluded.total_tokens,
     total_cost = m.total_cost + excluded.total_cost,
     events = m.events + excluded.events,
-    unpriced_events = m.unpriced_events + excluded.unpriced_events;
+    unpriced_events = m.unpriced_events + excluded.unpriced_events

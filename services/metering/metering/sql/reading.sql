@@ -1,7 +1,7 @@
 -- What people ask. Only the event log itself is read from the log; everything else is a sum over `usage_daily`.
 
 -- name: organizations_of_user
-SELECT DISTINCT org_id FROM usage_daily WHERE user_id = $1 ORDER BY org_id LIMIT 2;
+SELECT DISTINCT org_id FROM usage_daily WHERE user_id = $1 ORDER BY org_id LIMIT 2
 
 -- name: usage_by_provider
 -- An organization's days from $2 to $3, by provider, with the share of person $4 beside it.
@@ -19,7 +19,7 @@ SELECT
 FROM usage_daily
 WHERE org_id = $1 AND day BETWEEN $2 AND $3
 GROUP BY provider
-ORDER BY provider;
+ORDER BY provider
 
 -- name: usage_by_month
 SELECT to_char(day, 'YYYY-MM') AS month, provider, sum(api_calls) AS calls, sum(tokens_in + tokens_out) AS tokens,
@@ -27,7 +27,7 @@ SELECT to_char(day, 'YYYY-MM') AS month, provider, sum(api_calls) AS calls, sum(
 FROM usage_daily
 WHERE org_id = $1 AND day BETWEEN $2 AND $3
 GROUP BY 1, 2
-ORDER BY 1, 2;
+ORDER BY 1, 2
 
 -- name: summarize
 -- One scan, every way to cut it; `grouping` says which cut a row belongs to.
@@ -43,7 +43,7 @@ SELECT
 FROM usage_daily
 WHERE org_id = $1 AND day BETWEEN $2 AND $3
 GROUP BY GROUPING SETS ((), (provider), (provider, model), (user_id), (day), (event_type))
-ORDER BY cut, provider, model, user_id, day, event_type;
+ORDER BY cut, provider, model, user_id, day, event_type
 
 -- name: event_page
 -- The newest first. $7, $8: the last (occurred_at, id) of the page before.
@@ -62,8 +62,8 @@ WHERE org_id = $1 AND occurred_at >= $2 AND occurred_at < $3
     AND ($7::timestamptz IS NULL OR occurred_at <= $7)
     AND ($7::timestamptz IS NULL OR (occurred_at, id) < ($7, $8::text))
 ORDER BY occurred_at DESC, id DESC
-LIMIT $11;
+LIMIT $11
 
 -- name: log_span
 -- The first and last day that anything is known of an organization: the range of a summary that names none.
-SELECT min(day) AS first_day, max(day) AS last_day FROM usage_daily WHERE org_id = $1;
+SELECT min(day) AS first_day, max(day) AS last_day FROM usage_daily WHERE org_id = $1

@@ -1,0 +1,73 @@
+# `make` lists what there is. Every target works on a fresh clone: each sets up `.venv` first if that is missing.
+#
+#   PYTHON=python3.13 make setup     with another Python (3.11 or newer)
+#   make up ARGS="--port 9000"       with arguments for the command behind the target
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+PACKAGES := libs/contracts libs/chassis libs/sdk services/metering deploy/standalone
+CODE := libs services deploy tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo test test-long check format bench verify lock api-docs clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY)  ## Make .venv with the pinned requirements and this code; quick when nothing changed
+	@echo "Ready. Next: make up"
+
+up: $(READY)  ## Run the whole platform on this machine, until Ctrl-C
+	@$(BIN)/aragora up $(ARGS)
+
+demo: $(READY)  ## Show it working: sample organizations and live traffic
+	@$(BIN)/aragora demo $(ARGS)
+
+test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(READY)  ## Run the long tests: the fault test with a million events
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+check: $(READY)  ## Check style, types, imports, house rules and committed documents; changes nothing
+	@$(BIN)/python -m ruff check $(CODE)
+	@$(BIN)/python -m ruff format --check $(CODE)
+	@$(BIN)/python -m mypy $(CODE)
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/test_tidy.py tests/contracts
+
+format: $(READY)  ## Format the code and mend what can be mended
+	@$(BIN)/python -m ruff check --fix-only $(CODE)
+	@$(BIN)/python -m ruff format $(CODE)
+
+bench: $(READY)  ## Measure, and write docs/benchmarks.md
+	@$(BIN)/aragora bench $(ARGS)
+
+verify: $(READY)  ## Fold the log of the running platform again and compare it with the projections
+	@$(BIN)/aragora verify $(ARGS)
+
+lock: $(READY)  ## Pin the requirements anew, by version and hash
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" $(ARGS) -o requirements/runtime.txt requirements/runtime.in
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" $(ARGS) -c requirements/runtime.txt -o requirements/dev.txt requirements/dev.in
+
+api-docs: $(READY)  ## Write docs/api and the JSON Schemas anew from the code
+	@PYTHONPATH=tests $(BIN)/python -m contracts.export
+
+clean:  ## Remove .venv and every cache; the data in .data stays
+	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is not: try PYTHON=python3.13 make $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || { \
+	  echo "Python cannot make a virtual environment here; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Installing what the platform and its tests need into .venv (once; a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(PACKAGES:%=--editable ./%)
+	@touch $@

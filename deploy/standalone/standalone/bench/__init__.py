@@ -1,0 +1,1 @@
+"""`aragora bench`: how fast the platform is on this machine, beside what raw Postgres can do on it in the same run."""

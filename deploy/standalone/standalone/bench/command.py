@@ -1,0 +1,121 @@
+"""`aragora bench`: one run of all measures, on a platform of its own in a scratch directory."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from standalone import credentials, machine
+from standalone.bench import measures
+from standalone.bench.load import Shape
+from standalone.bench.measures import Bench, median, percentile
+from standalone.bench.report import Figure, Report, this_machine
+from standalone.platform import Options, Platform, environment
+
+WINDOW = 1_500_000
+"""Events over which "empty" and "full" throughput are compared."""
+WARM_UP = 200_000
+
+Say = Callable[[str], None]
+
+
+async def run(*, events: int, workers: int | None, shape: Shape, say: Say) -> Report:
+    """Measure everything. The log grows to about `events` events on the way.
+
+    Raises:
+        StandaloneError: the platform could not be started; the message says why.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="aragora-bench-", dir="/var/tmp"))
+    secrets = credentials.read_or_make(scratch)
+    options = Options(
+        scratch,
+        port=machine.free_port(),
+        workers=workers,
+        postgres_port=machine.free_port(),
+        nats_port=machine.free_port(),
+    )
+    platform = Platform(options, secrets, say)
+    try:
+        running = await platform.start()
+        bench = Bench(
+            running=running,
+            service_key=secrets.service_key,
+            database_url=environment(secrets, running)["DATABASE_URL"],
+            bus_url=f"nats://operator:{secrets.bus['operator']}@127.0.0.1:{running.nats_port}",
+            workers=options.worker_count,
+            shape=shape,
+            say=say,
+        )
+        return await _measure(bench, events)
+    finally:
+        await platform.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+async def _measure(bench: Bench, events: int) -> Report:
+    cores, say = machine.cores(), bench.say
+    floor = 100_000 if cores >= 4 else 60_000
+
+    say("Sustained throughput, from an empty log on")
+    first = await measures.sustained(bench, max(WINDOW, events - WINDOW), seed=1, warm_up=WARM_UP)
+    empty = first.rate_between(WARM_UP, WARM_UP + WINDOW)
+    say("Raw COPY of the same rows")
+    raw_copy = await measures.raw_copy(bench)
+    say("One transaction per event")
+    single = await measures.one_transaction_per_event(bench)
+    say("HTTP ingest")
+    http_single = await measures.http_ingest(bench, 1, connections=64)
+    http_batched = await measures.http_ingest(bench, 500, connections=8)
+    say("Freshness at 20,000 events/s")
+    fresh = await measures.freshness(bench)
+    say("Throughput with the log full")
+    last = await measures.sustained(bench, WINDOW, seed=2, warm_up=WARM_UP)
+    say("Usage query")
+    query = await measures.usage_query(bench)
+    say("Verify and rebuild")
+    verified, rebuilt, equal = await measures.rebuild(bench, connections=cores)
+
+    ratio, kept = 100 * empty / raw_copy, 100 * last.per_second / empty
+    fresh_p99, query_p99 = percentile(fresh, 99), percentile(query, 99)
+    figures = (
+        Figure("sustained, publish to committed projection", empty, "events/s", f"≥ {floor:,}", empty >= floor),
+        Figure(f"raw COPY, {bench.workers} connections, no index", raw_copy, "rows/s"),
+        Figure("sustained / raw COPY", ratio, "%", "≥ 25 %", ratio >= 25),
+        Figure("one transaction per event", single, "events/s"),
+        Figure("batching gains", empty / single, "times"),
+        Figure("HTTP ingest, one event per request, 64 connections", http_single, "events/s"),
+        Figure("HTTP ingest, 500 events per request, 8 connections", http_batched, "events/s"),
+        Figure("freshness at 20,000 events/s, median", median(fresh), "ms"),
+        Figure("freshness at 20,000 events/s, p99", fresh_p99, "ms", "< 500 ms", fresh_p99 < 500),
+        Figure(f"sustained with {events:,} events in the log", last.per_second, "events/s"),
+        Figure("full / empty", kept, "%", "≥ 90 %", kept >= 90),
+        Figure("usage query, median", median(query), "ms"),
+        Figure("usage query, p99", query_p99, "ms", "< 20 ms", query_p99 < 20),
+        Figure("verify", verified, "events/s"),
+        Figure("rebuild", rebuilt, "events/s", "≥ 500,000", rebuilt >= 500_000),
+        Figure("projections equal to the log afterwards", int(equal), "", "1", equal),
+    )
+    return Report(
+        day=datetime.now(UTC).date(),
+        machine=this_machine(),
+        load=f"{bench.workers} workers, {bench.shape}",
+        figures=figures,
+        curve=_curve(first, last),
+        raw_copy=raw_copy,
+        memory_mib=bench.peak_mib,
+    )
+
+
+def _curve(*runs: measures.Sustained) -> tuple[tuple[int, float], ...]:
+    """Throughput in steps of a twenty-fifth of all events."""
+    total = sum(run.samples[-1][0] for run in runs)
+    step = max(1, total // 25)
+    curve: list[tuple[int, float]] = []
+    before = 0
+    for run in runs:
+        last = run.samples[-1][0]
+        begins = range(WARM_UP, last - step, step)
+        curve += [(before + begin + step, run.rate_between(begin, begin + step)) for begin in begins]
+        before += last
+    return tuple(curve)

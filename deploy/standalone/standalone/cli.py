@@ -1,0 +1,234 @@
+"""The `aragora` command."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from aragora.chassis.topology import apply_topology
+from standalone import credentials, datadir, demo, panel, platform
+from standalone import status as status_report
+from standalone.bench import command as bench
+from standalone.bench import report as bench_report
+from standalone.bench.load import Shape
+from standalone.datadir import Running
+from standalone.nats import OPERATOR, STREAM_MAX_BYTES, connect_once
+from standalone.platform import Options, Platform
+from standalone.problems import NotRunning, StandaloneError
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+app = typer.Typer(
+    name="aragora",
+    help="Aragora Billing on one machine: usage goes in, what it cost comes out.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+topology_app = typer.Typer(help="The bus: its streams and consumers.", no_args_is_help=True)
+app.add_typer(topology_app, name="topology")
+
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="ARAGORA_DATA_DIR", help="Where everything is kept.", file_okay=False)
+]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the HTTP API listens.")]
+Host = Annotated[str, typer.Option(help="The address it listens on; 0.0.0.0 opens it to the network.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Metering workers; by default cores - 1, from 2 to 4.")
+]
+FixedPort = Annotated[int | None, typer.Option(min=1, max=65535, help="By default the usual one, or a free one.")]
+DEFAULT_DATA_DIR = Path(".data")
+
+
+def say(line: str) -> None:
+    """Print a line of progress. A terminal that has gone away is no reason to stop."""
+    try:
+        console.print(line, markup=False, soft_wrap=True)
+    except OSError:
+        return
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run it. What the operator can mend is one sentence and exit code 1; everything else is a bug and says so."""
+    try:
+        asyncio.run(work)
+    except StandaloneError as error:
+        raise _said(error) from error
+
+
+def _said(error: StandaloneError) -> typer.Exit:
+    errors.print(Text("aragora: ", "red").append(str(error), "default"), soft_wrap=True)
+    return typer.Exit(1)
+
+
+async def _up(options: Options, while_up: Callable[[Running, asyncio.Event, str], Coroutine[Any, Any, None]]) -> None:
+    with datadir.claimed(options.data_dir):
+        secrets = credentials.read_or_make(options.data_dir)
+        started = Platform(options, secrets, say)
+
+        async def shown(running: Running, stop: asyncio.Event) -> None:
+            console.print(panel.welcome(running, secrets, options.data_dir, started.opened_folders))
+            await while_up(running, stop, secrets.service_key)
+
+        await platform.run(started, say, shown)
+        say(f"Stopped. The data is in {options.data_dir}.")
+
+
+@app.command()
+def up(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
+    workers: Workers = None,
+    postgres_port: FixedPort = None,
+    nats_port: FixedPort = None,
+) -> None:
+    """Start everything and stay until Ctrl-C: Postgres, NATS, the APIs and the metering workers.
+
+    The first start makes the database and the passwords; later ones find everything as it was.
+    """
+
+    async def wait(_: Running, stop: asyncio.Event, __: str) -> None:
+        await stop.wait()
+
+    _run(_up(Options(data_dir.resolve(), host, port, workers, postgres_port, nats_port), wait))
+
+
+@app.command(name="demo")
+def run_demo(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    port: Port = 8000,
+    workers: Workers = None,
+    rate: Annotated[float, typer.Option(min=1, max=50_000, help="Usage events per second.")] = 200,
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long; by default until Ctrl-C.")] = None,
+) -> None:
+    """Show it working: five sample organizations and their live traffic, through the HTTP API.
+
+    It joins the `aragora up` of this data directory, or else starts one and stops it afterwards.
+    """
+    folder = data_dir.resolve()
+
+    async def traffic(running: Running, stop: asyncio.Event, key: str) -> None:
+        await demo.run(running.url, key, rate=rate, seconds=seconds, stop=stop, console=console)
+
+    async def join_or_start() -> None:
+        try:
+            running = datadir.current_run(folder)
+        except NotRunning:
+            await _up(Options(folder, port=port, workers=workers), traffic)
+        else:
+            say(f"Sending traffic to {running.url}.")
+            await demo.until_interrupted(lambda stop: traffic(running, stop, credentials.read(folder).service_key))
+
+    _run(join_or_start())
+
+
+@app.command()
+def status(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,  # noqa: FBT002  a flag
+) -> None:
+    """What runs, in which version, on which ports, how healthy, and how far behind. Exit code 1 if it is not ready."""
+
+    async def show() -> None:
+        report = await status_report.report(data_dir.resolve())
+        if as_json:
+            print(json.dumps(report, indent=2))  # noqa: T201  rich would wrap it
+        else:
+            console.print(panel.status(report))
+        if not report["ready"]:
+            raise typer.Exit(1)
+
+    _run(show())
+
+
+@app.command(name="bench")
+def run_bench(
+    events: Annotated[int, typer.Option(min=2_000_000, help="How far the log grows.")] = 10_000_000,
+    workers: Workers = None,
+    organizations: Annotated[int, typer.Option(min=16, help="Organizations that the usage is of.")] = 200,
+    report_dir: Annotated[Path | None, typer.Option(help="Write benchmarks.md, .json and .svg there.")] = None,
+) -> None:
+    """Measure this machine: throughput beside raw COPY, freshness, queries, rebuild. On servers of its own."""
+
+    async def measure() -> None:
+        report = await bench.run(events=events, workers=workers, shape=Shape(organizations), say=say)
+        console.print(bench_report.table(report))
+        if report_dir is not None:
+            bench_report.write(report, report_dir)
+
+    _run(measure())
+
+
+@app.command()
+def key(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Print the operator's service key, as in: curl -H "Authorization: Bearer $(aragora key)" ..."""
+
+    async def show() -> None:
+        try:
+            print(credentials.read(data_dir.resolve()).service_key)  # noqa: T201  for the shell
+        except FileNotFoundError as error:
+            raise NotRunning(f"{data_dir} has no keys yet: `aragora up` makes them.") from error
+
+    _run(show())
+
+
+@topology_app.command("apply")
+def apply(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of each stream: 3 in a cluster.")] = 1,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Disk that each stream may take.")] = STREAM_MAX_BYTES,
+) -> None:
+    """Make the streams and consumers of NATS_URL, or of the running platform, what this version declares.
+
+    NATS_USER and NATS_PASSWORD must be of a user that may change streams (`operator`).
+    """
+
+    async def apply_it() -> None:
+        adopt_running_platform(data_dir, account=OPERATOR)
+        user, password = os.environ.get("NATS_USER"), os.environ.get("NATS_PASSWORD")
+        client = await connect_once(os.environ["NATS_URL"], user=user, password=password)
+        try:
+            for line in await apply_topology(client.jetstream(), replicas=replicas, max_bytes=max_bytes):
+                say(line)
+        finally:
+            await client.close()
+
+    _run(apply_it())
+
+
+def adopt_running_platform(data_dir: Path, account: str = "metering") -> None:
+    """Where neither DATABASE_URL nor NATS_URL is set, use those of the platform that runs on the data directory."""
+    if "DATABASE_URL" in os.environ or "NATS_URL" in os.environ:
+        return
+    folder = data_dir.resolve()
+    running = datadir.current_run(folder)
+    os.environ.update(platform.environment(credentials.read(folder), running, account))
+
+
+def _service_command(service: str, name: str, does: str) -> None:
+    """Offer a service's own command as ours, with the servers of the running platform where none are named."""
+
+    def become(context: typer.Context) -> None:
+        if "--help" not in context.args:
+            try:
+                adopt_running_platform(datadir.default_data_dir())
+            except StandaloneError as error:
+                raise _said(error) from error
+        os.execv(sys.executable, [sys.executable, "-P", "-m", service, name, *context.args])  # noqa: S606
+
+    everything_else = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command(name, help=does, context_settings=everything_else)(become)
+
+
+_service_command("metering", "migrate", "Bring the database to this version. `aragora up` does it by itself.")
+_service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
+_service_command("metering", "rebuild", "Make the projections what the log says.")

@@ -1,0 +1,221 @@
+"""The whole platform on one machine: its children, in their order, with their settings."""
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import psutil
+
+from aragora.chassis.topology import apply_topology
+from standalone import credentials, datadir, machine
+from standalone.child import until
+from standalone.credentials import Credentials
+from standalone.datadir import Running
+from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
+from standalone.postgres import EmbeddedPostgres
+from standalone.problems import PortTaken
+from standalone.service import PythonService
+from standalone.supervisor import Supervisor
+
+POSTGRES_PORT = 15432
+NATS_PORT = 14222
+MONITORING_PORT = 18222
+LEFTOVER_SECONDS = 10.0
+"""How long the gateway of a killed `aragora up` may take to let go of the port."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `aragora up` was told. Ports that are None are the usual ones, or free ones where those are taken."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int | None = None
+    postgres_port: int | None = None
+    nats_port: int | None = None
+
+    @property
+    def worker_count(self) -> int:
+        """Metering workers: as told, else one less than the cores, from 2 to 4."""
+        return self.workers if self.workers is not None else max(2, min(4, machine.cores() - 1))
+
+
+def environment(secrets: Credentials, running: Running, account: str = "metering") -> dict[str, str]:
+    """The settings with which metering finds the servers, as environment variables. What the operator set stays."""
+    database = secrets.database_of("metering")
+    keys = [given for given in (os.environ.get("ARAGORA_SERVICE_KEYS", ""),) if given]
+    return {
+        "DATABASE_URL": f"postgresql://{database.name}:{database.password}@127.0.0.1:{running.postgres_port}/{database.name}",
+        "NATS_URL": f"nats://127.0.0.1:{running.nats_port}",
+        "NATS_USER": account,
+        "NATS_PASSWORD": secrets.bus[account],
+        "ARAGORA_JWT_SECRET": os.environ.get("ARAGORA_JWT_SECRET") or secrets.jwt_secret,
+        "ARAGORA_SERVICE_KEYS": ",".join([*keys, secrets.service_keys()]),
+        "ARAGORA_DATA_DIR": str(data_dir),
+        "ARAGORA_HOST": running.host,
+        "ARAGORA_PORT": str(running.port),
+    }
+
+
+class Platform:
+    """Everything that `aragora up` runs. `say` gets a line for every step and every trouble."""
+
+    def __init__(self, options: Options, secrets: Credentials, say: Say) -> None:
+        self.options = options
+        self.credentials = secrets
+        self.opened_folders: list[Path] = []
+        self._say = say
+        self._supervisor = Supervisor(say)
+
+    async def start(self) -> Running:
+        """Start all. Raises a `StandaloneError` that says what is wrong; then `stop` stops what did start."""
+        options, data_dir = self.options, self.options.data_dir
+        await self._claim_port()
+        last = datadir.last_run(data_dir)
+        running = Running(
+            pid=os.getpid(),
+            host=options.host,
+            port=options.port,
+            postgres_port=_port(
+                options.postgres_port, last.postgres_port if last else POSTGRES_PORT, "--postgres-port"
+            ),
+            nats_port=_port(options.nats_port, last.nats_port if last else NATS_PORT, "--nats-port"),
+            monitoring_port=machine.free_port(last.monitoring_port if last else MONITORING_PORT),
+        )
+        datadir.remember(data_dir, running)
+        postgres = EmbeddedPostgres(data_dir, self.credentials.postgres_password, running.postgres_port)
+        nats = EmbeddedNats(data_dir, self.credentials.bus, running.nats_port, monitoring_port=running.monitoring_port)
+        await self._supervisor.start(postgres, nats)
+        self.opened_folders = postgres.opened_folders
+        databases = [self.credentials.database_of(service) for service in credentials.SERVICES]
+        await postgres.create_databases(databases)
+        for service in credentials.SERVICES:
+            migration = PythonService(
+                f"{service}-migrate", data_dir, [service, "migrate"], environment(self.credentials, running)
+            )
+            self._say(await migration.run_once())
+        for line in await apply_streams(nats):
+            self._say(line)
+        gateway, workers = self._services(running)
+        await self._supervisor.start(gateway, *workers)
+        services = {"postgres": postgres.pid, "nats": nats.pid, "gateway": gateway.pid}
+        running = replace(running, services=services | {worker.name: worker.pid for worker in workers})
+        datadir.remember(data_dir, running)
+        return running
+
+    def _services(self, running: Running) -> tuple[PythonService, list[PythonService]]:
+        data_dir = self.options.data_dir
+        settings = environment(self.credentials, running)
+
+        async def ready() -> bool:
+            return await answers(f"{running.url}/readyz")
+
+        gateway = PythonService("gateway", data_dir, ["standalone.gateway"], settings, ready)
+        numbers = range(1, self.options.worker_count + 1)
+        return gateway, [
+            PythonService(f"worker-{number}", data_dir, ["metering", "worker"], settings) for number in numbers
+        ]
+
+    async def _claim_port(self) -> None:
+        port, host = self.options.port, self.options.host
+        if not machine.port_is_free(port, host) and self._is_leftover(machine.listener_on(port)):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(until(lambda: machine.port_is_free(port, host)), LEFTOVER_SECONDS)
+        if not machine.port_is_free(port, host):
+            raise PortTaken(_taken(port, "--port"))
+
+    def _is_leftover(self, process: psutil.Process | None) -> bool:
+        """Whether it is the gateway of an `aragora up` on this data directory that was killed a moment ago."""
+        try:
+            return process is not None and process.environ().get("ARAGORA_DATA_DIR") == str(self.options.data_dir)
+        except psutil.Error:
+            return False
+
+    async def stop(self) -> None:
+        """Stop all, in reverse order."""
+        await self._supervisor.stop()
+
+    def hurry(self) -> None:
+        """Stop at once what `stop` is waiting for."""
+        self._supervisor.hurry()
+
+
+def _taken(port: int, option: str) -> str:
+    by = machine.listener_on(port)
+    who = f"{by.name()} (pid {by.pid})" if by else "another program"
+    return f"Port {port} is taken by {who}. Stop that, or choose another port with {option}."
+
+
+def _port(wanted: int | None, preferred: int, option: str) -> int:
+    if wanted is None:
+        return machine.free_port(preferred)
+    if not machine.port_is_free(wanted):
+        raise PortTaken(_taken(wanted, option))
+    return wanted
+
+
+async def answers(url: str) -> bool:
+    """Whether the URL answers 200 now."""
+    async with httpx.AsyncClient(timeout=3) as client:
+        try:
+            return (await client.get(url)).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+async def apply_streams(nats: EmbeddedNats) -> list[str]:
+    """Apply the topology to the embedded server. Returns a line for each stream and consumer."""
+    client = await nats.connect()
+    try:
+        return await apply_topology(client.jetstream(), replicas=1, max_bytes=STREAM_MAX_BYTES)
+    finally:
+        await client.close()
+
+
+async def run(platform: Platform, say: Say, while_up: Callable[[Running, asyncio.Event], Awaitable[None]]) -> None:
+    """Start the platform, do `while_up`, and stop the platform, whatever happens.
+
+    Ctrl-C, SIGTERM and SIGHUP set the event that `while_up` gets, or give up the start; a second one hurries the stop.
+    """
+    _allow_many_connections()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            say("Hurrying.")
+            platform.hurry()
+        else:
+            say("Stopping; once more to hurry.")
+            stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    starting = asyncio.create_task(platform.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await while_up(starting.result(), stop)
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await platform.stop()
+
+
+def _allow_many_connections() -> None:
+    """The soft limit of open files is often 1,024; each connection is one, and children inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

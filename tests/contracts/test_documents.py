@@ -1,0 +1,67 @@
+"""The committed documents are what the code says now."""
+
+import json
+from pathlib import Path
+
+import pytest
+from contracts.export import API, ROOT, SCHEMAS, documents
+from faststream.nats import NatsBroker
+from faststream.nats.subscriber.usecases.basic import LogicSubscriber
+
+from aragora.contracts import topology
+from metering.handlers import subscribe
+
+DOCUMENTS = documents()
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENTS), ids=lambda path: path.name)
+def test_nothing_has_drifted(path: Path):
+    committed = path.read_text(encoding="utf-8") if path.exists() else "absent"
+    assert committed == DOCUMENTS[path], f"{path.relative_to(ROOT)} is not what the code says: run `make api-docs`"
+
+
+def test_no_document_outlives_what_it_describes():
+    assert {*SCHEMAS.glob("*.json"), *API.glob("*.json")} == DOCUMENTS.keys()
+
+
+@pytest.mark.parametrize("path", sorted(API.glob("*.json")), ids=lambda path: path.name)
+def test_every_reference_leads_somewhere(path: Path):
+    document = json.loads(path.read_text())
+
+    def look(node: object) -> None:
+        if isinstance(node, list):
+            for item in node:
+                look(item)
+        elif isinstance(node, dict):
+            for name, value in node.items():
+                if name == "$ref":
+                    found = document
+                    for part in value.removeprefix("#/").split("/"):
+                        found = found[part]
+                else:
+                    look(value)
+
+    look(document)
+
+
+def test_the_bus_document_tells_what_the_worker_subscribes_to():
+    broker = NatsBroker(apply_types=False)
+    subscribe(broker, None)  # type: ignore[arg-type]  # nothing is received here
+    document = json.loads((API / "metering.asyncapi.json").read_text())
+    received = {
+        document["channels"][operation["channel"]["$ref"].rsplit("/", 1)[1]]["address"]
+        for operation in document["operations"].values()
+        if operation["action"] == "receive"
+    }
+    (subscriber,) = broker.subscribers
+    assert isinstance(subscriber, LogicSubscriber)
+    assert {address.replace("{partition}", "*") for address in received} == {subscriber.subject.broker_address}
+    assert subscriber.subject.broker_address == topology.METERING_WORKERS.filter_subject
+
+
+def test_every_route_says_what_it_is():
+    document = json.loads((API / "metering.openapi.json").read_text())
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("summary"), (method, path)
+            assert operation.get("description"), (method, path)

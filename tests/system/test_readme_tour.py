@@ -1,0 +1,102 @@
+"""The README's tour, followed literally: every command is run, and every answer is the one that is printed there."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+from servers import eventually
+
+from standalone import machine
+from standalone.platform import answers
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+_BLOCK = re.compile(r"^```(bash|json|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+async def environment() -> AsyncIterator[dict[str, str]]:
+    """`aragora up` on a port and a directory of its own: the environment in which its tour is followed."""
+    async with servers.scratch_dir() as folder:
+        port = machine.free_port()
+        variables = {**os.environ, "ARAGORA_DATA_DIR": str(folder), "ARAGORA_URL": f"http://127.0.0.1:{port}"}
+        log = (folder / "up.log").open("wb")
+        up = await asyncio.create_subprocess_exec(
+            BIN / "aragora", "up", "--port", str(port), "--workers", "1", env=variables, stdout=log, stderr=log
+        )
+        try:
+            await eventually(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, what="ready")
+            yield variables
+        finally:
+            up.send_signal(signal.SIGINT)
+            await asyncio.wait_for(up.wait(), 60)
+            log.close()
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The tour's code, as (language, text)."""
+    tour = (ROOT / "README.md").read_text().partition("## A tour")[2].partition("\n## ")[0]
+    return [(match[1], match[2]) for match in _BLOCK.finditer(tour)]
+
+
+async def shell(script: str, environment: dict[str, str]) -> str:
+    """What the script prints. It may neither fail nor take long."""
+    here = script.replace("http://127.0.0.1:8000", environment["ARAGORA_URL"]).replace(".venv/bin/", f"{BIN}/")
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-euc",
+        here,
+        cwd=ROOT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+def shows(answer: Any, printed: Any) -> bool:
+    """Whether the answer is the printed one, which may leave fields out."""
+    if isinstance(printed, dict):
+        return isinstance(answer, dict) and all(
+            name in answer and shows(answer[name], value) for name, value in printed.items()
+        )
+    if isinstance(printed, list):
+        return isinstance(answer, list) and len(answer) == len(printed) and all(map(shows, answer, printed))
+    return bool(answer == printed)
+
+
+async def test_the_tour_works_as_it_is_written(environment: dict[str, str]):
+    found = blocks()
+    assert [language for language, _ in found].count("json") >= 10
+    setting = next(text for language, text in found if language == "bash")
+    for (language, text), (following, answer) in zip(found, [*found[1:], ("", "")], strict=True):
+        if language == "bash" and following == "json":
+            printed = json.loads(answer)
+
+            async def as_printed(text: str = text, printed: Any = printed) -> bool:
+                # The totals follow within a moment, and every command of the tour may be repeated.
+                return shows(json.loads(await shell(setting + text, environment)), printed)
+
+            await eventually(as_printed, 20, what=f"{text}\n{answer}")
+        elif language == "bash":
+            await shell(text, environment)
+
+
+async def test_the_python_of_the_tour_works(environment: dict[str, str]):
+    script = next(text for language, text in blocks() if language == "python")
+    (Path(environment["ARAGORA_DATA_DIR"]) / "tour.py").write_text(script)
+    setting = next(text for language, text in blocks() if language == "bash")
+    printed = await shell(setting + ".venv/bin/python $ARAGORA_DATA_DIR/tour.py", environment)
+    cost, totals = printed.splitlines()
+    assert cost == "0.0165"
+    assert re.fullmatch(r"\d+ \d+ [\d.]+", totals)

@@ -1,0 +1,68 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from aragora.chassis.security import find_service_key, parse_service_keys
+from aragora.contracts.topology import ACCOUNTS
+from standalone import credentials
+from standalone.problems import DataDirUnusable
+
+
+def test_they_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
+    made = credentials.read_or_make(tmp_path)
+    path = credentials.path_of(tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert set(made.bus) == {account.name for account in ACCOUNTS}
+    assert credentials.read_or_make(tmp_path) == credentials.read(tmp_path) == made
+
+
+def test_two_platforms_share_no_secret(tmp_path: Path) -> None:
+    first, second = (credentials.read_or_make(tmp_path_of(tmp_path, name)) for name in "ab")
+    assert {first.postgres_password, first.jwt_secret, first.service_key, *first.bus.values()}.isdisjoint(
+        {second.postgres_password, second.jwt_secret, second.service_key, *second.bus.values()}
+    )
+
+
+def tmp_path_of(tmp_path: Path, name: str) -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    return folder
+
+
+def test_an_open_file_is_closed_again(tmp_path: Path) -> None:
+    credentials.read_or_make(tmp_path)
+    credentials.path_of(tmp_path).chmod(0o644)
+    credentials.read_or_make(tmp_path)
+    assert credentials.path_of(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_account_gets_a_password_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    made = credentials.read_or_make(tmp_path)
+    path = credentials.path_of(tmp_path)
+    without = json.loads(path.read_text())
+    del without["bus"]["publisher"]
+    path.write_text(json.dumps(without))
+    completed = credentials.read_or_make(tmp_path)
+    assert completed.bus["publisher"] not in {"", made.bus["publisher"]}
+    assert {**completed.bus, "publisher": ""} == {**made.bus, "publisher": ""}
+    assert credentials.read(tmp_path) == completed
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"jwt_secret": "only"}'])
+def test_a_damaged_file_is_refused_by_name_and_left_alone(tmp_path: Path, text: str) -> None:
+    path = credentials.path_of(tmp_path)
+    path.write_text(text)
+    with pytest.raises(DataDirUnusable, match=r"credentials\.json is damaged"):
+        credentials.read_or_make(tmp_path)
+    assert path.read_text() == text
+
+
+def test_the_services_know_the_operators_key_by_its_hash(tmp_path: Path) -> None:
+    made = credentials.read_or_make(tmp_path)
+    assert made.service_key not in made.service_keys()
+    found = find_service_key(parse_service_keys(made.service_keys()), made.service_key)
+    assert found is not None
+    assert found.digest == hashlib.sha256(made.service_key.encode()).digest()
+    assert found.scopes == {"operator", "usage.read", "usage.write"}
