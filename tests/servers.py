@@ -104,7 +104,7 @@ async def postgres_server() -> AsyncIterator[PostgresServer]:
     if given:
         yield PostgresServer(given)
     elif _in_containers():
-        from testcontainers.postgres import PostgresContainer  # noqa: PLC0415  slow to import, seldom needed
+        from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415  slow to import, seldom needed
 
         container = PostgresContainer("postgres:18", driver=None)
         container.with_command("postgres -c fsync=off -c max_connections=200")
@@ -129,7 +129,7 @@ async def nats_server() -> AsyncIterator[str]:
             raise pytest.UsageError("One NATS server for several workers: drop `-n` or ARAGORA_TEST_NATS_URL.")
         yield given
     elif _in_containers():
-        from testcontainers.nats import NatsContainer  # noqa: PLC0415  slow to import, seldom needed
+        from testcontainers.community.nats import NatsContainer  # noqa: PLC0415  slow to import, seldom needed
 
         config = configuration("/tmp/nats", 4222, NATS_PASSWORDS, host="0.0.0.0", monitoring_port=8222)  # noqa: S104, S108
         container = NatsContainer("nats:2.12").with_command("--config /nats.json")
@@ -181,3 +181,7 @@ def _docker_answers() -> bool:
         return False
     finally:
         client.close()
+
+
+# Ryuk, which tidies up after a killed run, is one more image to pull; our own `with` tidies up after every other end.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from usage_platform import KEY, UsagePlatform
 
+from aragora.billing.spool import Spool
 from aragora.billing.usage import UsageTracker
 
 PRELUDE = """
@@ -144,6 +145,33 @@ def test_several_processes_record_to_one_file_and_one_at_a_time_delivers(start: 
     ids = [each for process in processes for each in finished(process)]
     assert len(ids) == 1200
     assert sorted(sent(platform)) == sorted(ids)  # none twice: no two processes delivered at once
+
+
+def test_processes_may_begin_a_new_file_together(start: Start, tmp_path: Path) -> None:
+    # SQLite turns away some of those that open a new file at the same moment, so they try it many times.
+    program = """
+        from pathlib import Path
+        from aragora.billing.spool import Spool
+        print("[]", flush=True)
+        for number in json.loads(sys.stdin.readline()):
+            spool = Spool(Path(path).with_name(f"{number}.db"), in_forked_child=list)
+            spool.append(b"1")
+            spool.close()
+    """
+    processes = [start(program) for _ in range(6)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(list(range(40))) + "\n")
+        process.stdin.flush()
+    for process in processes:
+        finished(process)
+    for number in range(40):
+        spool = Spool(tmp_path / f"{number}.db", in_forked_child=list)
+        assert spool.count() == 6
+        spool.close()
 
 
 def test_another_process_takes_over_when_the_delivering_one_is_killed(

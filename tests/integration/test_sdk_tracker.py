@@ -1,5 +1,6 @@
 """The documented way of tracking usage, against a platform on a real socket."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +20,7 @@ from aragora.billing.usage import (
     UsageTracker,
 )
 
+README = Path(__file__).parents[2] / "libs/sdk/README.md"
 DOCUMENTED = """
 from aragora.billing.usage import (
     UsageTracker,
@@ -69,12 +71,17 @@ def tracker(tmp_path: Path, platform: UsagePlatform) -> Iterator[UsageTracker]:
         yield tracker
 
 
-def test_the_documented_example_runs_as_written(
-    tmp_path: Path, platform: UsagePlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def environment(tmp_path: Path, platform: UsagePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARAGORA_DATA_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("ARAGORA_URL", platform.url)
     monkeypatch.setenv("ARAGORA_API_KEY", KEY)
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_documented_example_runs_as_written(
+    tmp_path: Path, platform: UsagePlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
     names: dict[str, Any] = {"datetime": datetime, "timedelta": timedelta}
     exec(DOCUMENTED, names)  # noqa: S102 - the documentation's own words
     names["tracker"].close()
@@ -83,6 +90,14 @@ def test_the_documented_example_runs_as_written(
     (event,) = platform.events.values()
     assert event["org_id"] == "org_123"
     assert event["event_type"] == "debate"
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_example_of_the_readme_runs(platform: UsagePlatform, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    exec(example, {})  # noqa: S102 - the documentation's own words
+    (event_id,) = platform.events
+    assert capsys.readouterr().out.splitlines() == [event_id, "0.0165", "1 2300 0.0165"]
 
 
 def test_every_field_arrives_as_recorded(tracker: UsageTracker, platform: UsagePlatform) -> None:

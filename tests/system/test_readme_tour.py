@@ -27,24 +27,36 @@ async def environment() -> AsyncIterator[dict[str, str]]:
     """`aragora up` on a port and a directory of its own: the environment in which its tour is followed."""
     async with servers.scratch_dir() as folder:
         port = machine.free_port()
-        variables = {**os.environ, "ARAGORA_DATA_DIR": str(folder), "ARAGORA_URL": f"http://127.0.0.1:{port}"}
-        log = (folder / "up.log").open("wb")
-        up = await asyncio.create_subprocess_exec(
-            BIN / "aragora", "up", "--port", str(port), "--workers", "1", env=variables, stdout=log, stderr=log
-        )
-        try:
-            await eventually(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, what="ready")
-            yield variables
-        finally:
-            up.send_signal(signal.SIGINT)
-            await asyncio.wait_for(up.wait(), 60)
-            log.close()
+        address = f"http://127.0.0.1:{port}"
+        variables = {**os.environ, "ARAGORA_DATA_DIR": str(folder), "ARAGORA_URL": address}
+        with (folder / "up.log").open("w+") as log:
+            up = await asyncio.create_subprocess_exec(
+                BIN / "aragora", "up", "--port", str(port), "--workers", "1", env=variables, stdout=log, stderr=log
+            )
+
+            async def ready() -> bool:
+                assert up.returncode is None, (folder / "up.log").read_text()
+                return await answers(f"{address}/readyz")
+
+            try:
+                await eventually(ready, 60)
+                yield variables
+            finally:
+                if up.returncode is None:
+                    up.send_signal(signal.SIGINT)
+                    await asyncio.wait_for(up.wait(), 60)
 
 
 def blocks() -> list[tuple[str, str]]:
     """The tour's code, as (language, text)."""
     tour = (ROOT / "README.md").read_text().partition("## A tour")[2].partition("\n## ")[0]
     return [(match[1], match[2]) for match in _BLOCK.finditer(tour)]
+
+
+async def settings(environment: dict[str, str]) -> str:
+    """What the tour's first block sets, as a script that sets it without asking again."""
+    first = next(text for language, text in blocks() if language == "bash")
+    return await shell(first + "declare -p ARAGORA_API_KEY url auth now\n", environment)
 
 
 async def shell(script: str, environment: dict[str, str]) -> str:
@@ -78,7 +90,7 @@ def shows(answer: Any, printed: Any) -> bool:
 async def test_the_tour_works_as_it_is_written(environment: dict[str, str]):
     found = blocks()
     assert [language for language, _ in found].count("json") >= 10
-    setting = next(text for language, text in found if language == "bash")
+    setting = await settings(environment)
     for (language, text), (following, answer) in zip(found, [*found[1:], ("", "")], strict=True):
         if language == "bash" and following == "json":
             printed = json.loads(answer)
@@ -95,8 +107,7 @@ async def test_the_tour_works_as_it_is_written(environment: dict[str, str]):
 async def test_the_python_of_the_tour_works(environment: dict[str, str]):
     script = next(text for language, text in blocks() if language == "python")
     (Path(environment["ARAGORA_DATA_DIR"]) / "tour.py").write_text(script)
-    setting = next(text for language, text in blocks() if language == "bash")
-    printed = await shell(setting + ".venv/bin/python $ARAGORA_DATA_DIR/tour.py", environment)
+    printed = await shell(await settings(environment) + ".venv/bin/python $ARAGORA_DATA_DIR/tour.py", environment)
     cost, totals = printed.splitlines()
     assert cost == "0.0165"
     assert re.fullmatch(r"\d+ \d+ [\d.]+", totals)

@@ -17,12 +17,14 @@ class Peer:
         self.name = name
         self.journal = journal
         self.failing_starts = failing_starts
+        self.pid = 0
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
         if self.failing_starts:
             self.failing_starts -= 1
             raise StartFailed(f"{self.name} does not start")
+        self.pid += 1
         self.journal.append(f"start {self.name}")
         self.ended = asyncio.get_running_loop().create_future()
 
@@ -75,6 +77,17 @@ async def test_a_crashed_one_starts_again_and_the_operator_is_told(watched: Supe
     await eventually(lambda: journal.count("start peer") == 2 and "peer runs again." in said)
     assert "peer ended with SIGKILL; it starts again in 0.001 s." in said
     assert journal.count("start other") == 1
+
+
+async def test_a_restart_is_told_with_the_new_process_ids() -> None:
+    pids: list[dict[str, int]] = []
+    watching = Supervisor(lambda _: None, lambda: pids.append(watching.pids()))
+    peer, other = Peer("peer", []), Peer("other", [])
+    await watching.start(peer, other)
+    peer.crash(1)
+    await eventually(lambda: pids)
+    await watching.stop()
+    assert pids == [{"peer": 2, "other": 1}]
 
 
 async def test_it_keeps_trying_ever_more_slowly(watched: Supervisor, said: list[str]) -> None:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from nats.errors import Error as NatsError
 from rich.console import Console
 from rich.text import Text
 
 from aragora.chassis.topology import apply_topology
 from standalone import credentials, datadir, demo, panel, platform
 from standalone import status as status_report
-from standalone.bench import command as bench
-from standalone.bench import report as bench_report
-from standalone.bench.load import Shape
 from standalone.datadir import Running
 from standalone.nats import OPERATOR, STREAM_MAX_BYTES, connect_once
 from standalone.platform import Options, Platform
@@ -158,6 +156,10 @@ def run_bench(
     report_dir: Annotated[Path | None, typer.Option(help="Write benchmarks.md, .json and .svg there.")] = None,
 ) -> None:
     """Measure this machine: throughput beside raw COPY, freshness, queries, rebuild. On servers of its own."""
+    # Seldom needed and slow to import: the other commands should not wait for it.
+    from standalone.bench import command as bench  # noqa: PLC0415
+    from standalone.bench import report as bench_report  # noqa: PLC0415
+    from standalone.bench.load import Shape  # noqa: PLC0415
 
     async def measure() -> None:
         report = await bench.run(events=events, workers=workers, shape=Shape(organizations), say=say)
@@ -193,9 +195,12 @@ def apply(
     """
 
     async def apply_it() -> None:
-        adopt_running_platform(data_dir, account=OPERATOR)
+        adopt_running_platform(data_dir, account=OPERATOR, unless="NATS_URL")
         user, password = os.environ.get("NATS_USER"), os.environ.get("NATS_PASSWORD")
-        client = await connect_once(os.environ["NATS_URL"], user=user, password=password)
+        try:
+            client = await connect_once(os.environ["NATS_URL"], user=user, password=password)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise NotRunning(f"NATS does not let us in ({error}): check NATS_URL, NATS_USER, NATS_PASSWORD.") from error
         try:
             for line in await apply_topology(client.jetstream(), replicas=replicas, max_bytes=max_bytes):
                 say(line)
@@ -205,9 +210,9 @@ def apply(
     _run(apply_it())
 
 
-def adopt_running_platform(data_dir: Path, account: str = "metering") -> None:
-    """Where neither DATABASE_URL nor NATS_URL is set, use those of the platform that runs on the data directory."""
-    if "DATABASE_URL" in os.environ or "NATS_URL" in os.environ:
+def adopt_running_platform(data_dir: Path, *, account: str = "metering", unless: str = "DATABASE_URL") -> None:
+    """Where the variable `unless` is not set, use the servers of the platform that runs on the data directory."""
+    if unless in os.environ:
         return
     folder = data_dir.resolve()
     running = datadir.current_run(folder)

@@ -131,6 +131,8 @@ async def run(url: str, key: str, *, rate: float, seconds: float | None, stop: a
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+    if not console.is_terminal:
+        console.print()
     if tally.refused:
         console.print(Text(f"The API refused the traffic: {tally.refused}", "red"))
     console.print(f"{tally.accepted:,} events sent and counted in this run.")

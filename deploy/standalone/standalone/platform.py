@@ -60,7 +60,6 @@ def environment(secrets: Credentials, running: Running, account: str = "metering
         "NATS_PASSWORD": secrets.bus[account],
         "ARAGORA_JWT_SECRET": os.environ.get("ARAGORA_JWT_SECRET") or secrets.jwt_secret,
         "ARAGORA_SERVICE_KEYS": ",".join([*keys, secrets.service_keys()]),
-        "ARAGORA_DATA_DIR": str(data_dir),
         "ARAGORA_HOST": running.host,
         "ARAGORA_PORT": str(running.port),
     }
@@ -74,7 +73,8 @@ class Platform:
         self.credentials = secrets
         self.opened_folders: list[Path] = []
         self._say = say
-        self._supervisor = Supervisor(say)
+        self._supervisor = Supervisor(say, self._remember)
+        self._running: Running | None = None
 
     async def start(self) -> Running:
         """Start all. Raises a `StandaloneError` that says what is wrong; then `stop` stops what did start."""
@@ -105,23 +105,26 @@ class Platform:
             self._say(await migration.run_once())
         for line in await apply_streams(nats):
             self._say(line)
-        gateway, workers = self._services(running)
-        await self._supervisor.start(gateway, *workers)
-        services = {"postgres": postgres.pid, "nats": nats.pid, "gateway": gateway.pid}
-        running = replace(running, services=services | {worker.name: worker.pid for worker in workers})
-        datadir.remember(data_dir, running)
+        await self._supervisor.start(*self._services(running))
+        self._running = running
+        self._remember()
         return running
 
-    def _services(self, running: Running) -> tuple[PythonService, list[PythonService]]:
+    def _remember(self) -> None:
+        if self._running is not None:
+            self._running = replace(self._running, services=self._supervisor.pids())
+            datadir.remember(self.options.data_dir, self._running)
+
+    def _services(self, running: Running) -> list[PythonService]:
         data_dir = self.options.data_dir
-        settings = environment(self.credentials, running)
+        settings = {**environment(self.credentials, running), "ARAGORA_DATA_DIR": str(data_dir)}
 
         async def ready() -> bool:
             return await answers(f"{running.url}/readyz")
 
         gateway = PythonService("gateway", data_dir, ["standalone.gateway"], settings, ready)
         numbers = range(1, self.options.worker_count + 1)
-        return gateway, [
+        return [gateway] + [
             PythonService(f"worker-{number}", data_dir, ["metering", "worker"], settings) for number in numbers
         ]
 

@@ -19,6 +19,10 @@ class Service(Protocol):
 
     name: str
 
+    @property
+    def pid(self) -> int:
+        """Its process id, once it was started."""
+
     async def start(self) -> None:
         """Start it; returns when it is ready. Raises a `StandaloneError` otherwise."""
 
@@ -43,10 +47,16 @@ def describe_exit(code: int) -> str:
 
 
 class Supervisor:
-    """Watches over services. `say` gets a sentence for whatever the operator should know."""
+    """Watches over services.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    Args:
+        say: gets a sentence for whatever the operator should know.
+        restarted: is called when a service runs again, with another process id.
+    """
+
+    def __init__(self, say: Callable[[str], None], restarted: Callable[[], None] = lambda: None) -> None:
         self._say = say
+        self._restarted = restarted
         self._groups: list[tuple[Service, ...]] = []
         self._watchers: list[asyncio.Task[None]] = []
 
@@ -66,6 +76,10 @@ class Supervisor:
         started_at = time.monotonic()
         await service.start()
         self._say(f"{service.name} is ready ({time.monotonic() - started_at:.1f} s)")
+
+    def pids(self) -> dict[str, int]:
+        """The process ids of all services, by name."""
+        return {service.name: service.pid for services in self._groups for service in services}
 
     async def stop(self) -> None:
         """Stop all, the last started first. Repeating it is harmless."""
@@ -92,6 +106,7 @@ class Supervisor:
                 delay_seconds = FIRST_DELAY_SECONDS
             self._say(f"{service.name} ended with {ended}; it starts again in {delay_seconds:g} s.")
             delay_seconds = await self._start_again(service, delay_seconds)
+            self._restarted()
             self._say(f"{service.name} runs again.")
 
     async def _start_again(self, service: Service, delay_seconds: float) -> float:

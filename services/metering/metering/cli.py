@@ -15,12 +15,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from aragora.chassis import app as chassis_app
 from aragora.chassis import telemetry
 from aragora.chassis.migrate import migrate as apply_migrations
-from metering import log_months, pricing_table, refold
+from metering import dead_letters_cli, log_months, pricing_table, refold
 from metering.main import create_app, run_worker
 from metering.refold import Verdict
 from metering.settings import Settings
 
 app = typer.Typer(help="What was used: ingest, rating, projections.", no_args_is_help=True)
+app.add_typer(dead_letters_cli.app)
 console = Console()
 CORES = os.cpu_count() or 2
 _Result = TypeVar("_Result")

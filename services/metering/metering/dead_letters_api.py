@@ -63,8 +63,7 @@ async def retry_dead_letter(request: Request, principal: Operator, letter_id: UU
     """Publishes the message again as it came. If it fails again, the letter opens again with the new reason."""
     async with pool_of(request).acquire() as connection, connection.transaction():
         letter = await _resolve(connection, letter_id, "retried", principal)
-        payload = letter.payload if letter.payload.lstrip()[:1] == b"[" else b"[" + letter.payload + b"]"
-        await request.app.state.metering_publish(letter.subject, payload, {"Nats-Msg-Id": str(new_id())})
+        await request.app.state.metering_publish(letter.subject, letter.payload, {"Nats-Msg-Id": str(new_id())})
         return answer(_shown(_known(await dead_letters.fetch(connection, letter_id))), status=202)
 
 

@@ -53,9 +53,8 @@ def read_message(body: bytes, now: datetime) -> tuple[list[UsageRecorded], list[
             or usage.seconds is not None
             or not EARLIEST <= event.time <= latest
             or not ORG_ID.match(event.subject)
-        ):
-            if refusal(event, now):
-                return _read_one_by_one(body, now)
+        ) and refusal(event, now):
+            return _read_one_by_one(body, now)
     return events, []
 
 

@@ -5,7 +5,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -14,8 +14,10 @@ from fastapi import FastAPI
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 
+from aragora.billing.jwt_auth import JWTConfig
 from aragora.billing.pricebook import PriceBook
 from aragora.chassis import app as chassis_app
+from aragora.chassis import inbox
 from aragora.chassis.app import Check
 from aragora.chassis.consume import consume_policy
 from aragora.chassis.relay import Relay
@@ -31,7 +33,8 @@ from metering.settings import Settings
 VERSION = "0.1.0"
 TITLE = "Aragora Metering"
 DESCRIPTION = "Records, prices and sums up usage."
-LOG_MONTH_CHECK_SECONDS = 60.0
+HOUSEKEEPING_SECONDS = 60.0
+FORGET_FAILURES_AFTER = timedelta(days=35)
 
 log = structlog.get_logger()
 routers = (api.router, dead_letters_api.router)
@@ -54,6 +57,7 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
+        JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
         broker = connect_bus(settings)
 
         async def publish(subject: str, payload: bytes, headers: dict[str, str]) -> object:
@@ -100,7 +104,7 @@ async def run_worker(settings: Settings) -> None:
         relay.start()
         log.info("worker_ready")
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_open_months(side_pool, stop))
+            tasks.create_task(_keep_house(side_pool, stop))
             if settings.worker_port is not None:
                 tasks.create_task(_serve_probes(settings, settings.worker_port, readiness(side_pool, broker), stop))
             await stop.wait()
@@ -146,17 +150,21 @@ def readiness(pool: Pool, broker: NatsBroker) -> dict[str, Check]:
     return {"postgres": postgres, "nats": bus}
 
 
-async def _open_months(pool: Pool, stop: asyncio.Event) -> None:
+async def _keep_house(pool: Pool, stop: asyncio.Event) -> None:
+    """Once a minute: open the month that is due, and forget old failures of deliveries."""
     while not stop.is_set():
         try:
-            async with asyncio.timeout(LOG_MONTH_CHECK_SECONDS):
+            async with asyncio.timeout(HOUSEKEEPING_SECONDS):
                 await stop.wait()
         except TimeoutError:
+            now = datetime.now(UTC)
             try:
-                await open_due_month(pool, datetime.now(UTC))
+                await open_due_month(pool, now)
+                async with pool.acquire() as connection:
+                    await inbox.forget_before(connection, now - FORGET_FAILURES_AFTER)
             except (asyncpg.PostgresError, OSError) as error:
-                # Recording goes on in the month that is open; opening is tried again in a minute.
-                log.warning("log_month_not_opened", error=str(error))
+                # Recording goes on in the month that is open; a minute later this is tried again.
+                log.warning("housekeeping_failed", error=str(error))
 
 
 async def _serve_probes(settings: Settings, port: int, checks: dict[str, Check], stop: asyncio.Event) -> None:

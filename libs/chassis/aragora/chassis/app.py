@@ -4,10 +4,12 @@
 """
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
@@ -198,8 +200,13 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
     method = scope["method"] if scope["method"] in _METHODS else "other"
     _seconds.labels(method, route, status).observe(seconds)
-    log = _log.debug if route in PROBES else _log.info
-    log("request", method=method, path=scope["path"], route=route, status=status, milliseconds=round(seconds * 1e3, 2))
+    # A log line costs as much as a small request: what went well is counted above, and told at the level debug.
+    level = logging.DEBUG if status < HTTPStatus.BAD_REQUEST or route in PROBES else logging.INFO
+    if logging.getLogger(__name__).isEnabledFor(level):
+        milliseconds = round(seconds * 1e3, 2)
+        _log.log(
+            level, "request", method=method, path=scope["path"], route=route, status=status, milliseconds=milliseconds
+        )
 
 
 class _Server(uvicorn.Server):

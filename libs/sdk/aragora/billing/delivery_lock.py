@@ -7,6 +7,8 @@ system when the process that holds it dies.
 import sqlite3
 from pathlib import Path
 
+from aragora.billing.spool_file import is_busy
+
 
 class DeliveryLock:
     """The lock. It belongs to the process: a fork's child must take its own."""
@@ -30,7 +32,7 @@ class DeliveryLock:
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            if is_busy(error):
                 return False
             raise
         self._held = connection

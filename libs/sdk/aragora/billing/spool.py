@@ -8,7 +8,6 @@ Beside `usage.db` live `usage.db-wal` and `usage.db-shm`, which are parts of the
 `usage.db.delivery`, which is empty and only ever locked.
 """
 
-import os
 import sqlite3
 import threading
 from collections import deque
@@ -20,19 +19,12 @@ from pathlib import Path
 
 from aragora.billing import forks
 from aragora.billing.delivery_lock import DeliveryLock
+from aragora.billing.spool_file import open_spool
 
 LOCK_TIMEOUT_SECONDS = 30.0
 """How long a write waits for another process that is writing to the same file."""
 LOOK_AGAIN_SECONDS = 1.0
 """How long a thread waits at most for another's word; only one that was struck by Ctrl-C keeps it back."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS pending_events (position INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS refused_events (
-    position INTEGER PRIMARY KEY, event BLOB NOT NULL,
-    field TEXT NOT NULL, reason TEXT NOT NULL, refused_at TEXT NOT NULL
-);
-"""
 
 
 class SpoolUnavailable(Exception):
@@ -266,32 +258,14 @@ class Spool:
             yield db
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is not None:
-            return self._connection
         if self._closed:
             raise SpoolUnavailable(f"the usage spool {self.path} is closed; make a new UsageTracker")
-        db = None
-        try:
-            self._create()
-            db = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            db.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            if db is not None:
-                db.close()
-            raise self._unavailable(error) from error
-        self._connection = db
-        return db
-
-    def _create(self) -> None:
-        """Make the file, readable by its owner only, unless it is there.
-
-        An existing file is left alone: opening and closing it beside SQLite would drop this process's locks on it.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if self._connection is None:
+            try:
+                self._connection = open_spool(self.path, LOCK_TIMEOUT_SECONDS)
+            except (sqlite3.Error, OSError) as error:
+                raise self._unavailable(error) from error
+        return self._connection
 
     def _unavailable(self, error: Exception) -> SpoolUnavailable:
         return SpoolUnavailable(

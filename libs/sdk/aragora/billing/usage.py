@@ -24,7 +24,7 @@ from uuid import UUID
 import msgspec
 
 from aragora.billing.client import NotAuthorized, PlatformClient, PlatformUnavailable, RequestRefused
-from aragora.billing.costs import calculate_token_cost
+from aragora.billing.costs import UnknownPriceError, calculate_token_cost
 from aragora.billing.delivery import Delivery
 from aragora.billing.spool import Spool, SpoolUnavailable
 from aragora.contracts.ids import new_id
@@ -37,6 +37,7 @@ __all__ = [
     "RefusedEvent",
     "RequestRefused",
     "SpoolUnavailable",
+    "UnknownPriceError",
     "UsageEvent",
     "UsageEventType",
     "UsageTracker",

@@ -1,0 +1,269 @@
+"""A platform that is killed again and again while publishers go on, and what it has recorded in spite of that."""
+
+import asyncio
+import json
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import nats
+import psutil
+from metering_platform import worker_process
+from nats.aio.client import Client
+from oracle import SUMMED, Event, Totals, Workload
+from servers import eventually
+
+from aragora.chassis.migrate import migrate
+from aragora.contracts.ids import new_id
+from aragora.contracts.topology import USAGE
+from metering.log_months import open_due_month
+from standalone.nats import EmbeddedNats
+from standalone.postgres import EmbeddedPostgres
+from standalone.service import PythonService
+
+Act = Callable[[], Awaitable[None]]
+
+DATABASE = "metering"
+PHASES = ("COPY", "INSERT INTO usage_events", "INSERT INTO usage_daily", "COMMIT", None)
+"""What a worker is killed in the middle of, where it can be caught there; None: whatever it is doing."""
+
+
+class Storm:
+    """Publishers, workers and servers, and the hand that kills them."""
+
+    def __init__(self, postgres: EmbeddedPostgres, bus: EmbeddedNats, rnd: random.Random) -> None:
+        self.postgres = postgres
+        self.bus = bus
+        self.database_url = postgres.url(DATABASE)
+        self.kills: Counter[str] = Counter()
+        self.died_by_itself = 0
+        self.recorded = 0
+        self.backlog = 0
+        self._rnd = rnd
+        self._workers: list[PythonService] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._killed: set[int] = set()
+        self._stopping = False
+        self._moved = asyncio.Condition()
+
+    async def prepare(self) -> None:
+        """Make the database, with the log month of now."""
+        server = await asyncpg.connect(self.postgres.url())
+        await server.execute(f"CREATE DATABASE {DATABASE}")
+        await server.close()
+        connection = await asyncpg.connect(self.database_url)
+        await migrate(connection, "metering")
+        await connection.close()
+
+    async def start_workers(self, count: int, folder: Path) -> None:
+        """Start workers, each with a keeper that starts it again whenever it ends."""
+        settings = {"DATABASE_URL": self.database_url, "NATS_URL": self.bus.url("metering")}
+        self._workers = [worker_process(f"worker-{number}", folder, settings) for number in range(count)]
+        await asyncio.gather(*(worker.start() for worker in self._workers))
+        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+
+    async def _keep(self, worker: PythonService) -> None:
+        while True:
+            pid, code = worker.pid, await worker.wait()
+            if self._stopping:
+                assert code == 0, f"{worker.name} ended with {code} when told to stop"
+                return
+            self.died_by_itself += pid not in self._killed
+            await worker.start()
+
+    async def stop_workers(self) -> None:
+        """SIGTERM to all: each must end well."""
+        self._stopping = True
+        await asyncio.gather(*(worker.stop(60) for worker in self._workers))
+        await asyncio.gather(*self._keepers)
+
+    async def abandon(self) -> None:
+        """Leave nothing running, whatever happened."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(worker.stop(1) for worker in self._workers))
+
+    # Publishing.
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]], *, publishers: int, window: int) -> None:
+        """Publish all, each under one message id until the bus confirms it; at most `window` messages wait at a time."""
+        waiting = deque((subject, body, str(new_id())) for subject, body in messages)
+        await asyncio.gather(*(self._publish_from(waiting, window) for _ in range(publishers)))
+
+    async def _publish_from(self, waiting: deque[tuple[str, bytes, str]], window: int) -> None:
+        client = await nats.connect(
+            self.bus.url("publisher"),
+            inbox_prefix=b"_INBOX.publisher",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.05,
+            error_cb=_quietly,
+        )
+        try:
+            while waiting:
+                message = waiting.popleft()
+                async with self._moved:
+                    await self._moved.wait_for(lambda: self.backlog < window)
+                self.backlog += 1
+                while not await _confirmed(client, *message):
+                    self.kills["messages published again"] += 1
+        finally:
+            await client.close()
+
+    async def watch(self) -> None:
+        """Keep `recorded` (events) and `backlog` (messages) up to date, through every crash, until cancelled."""
+        while True:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error, TimeoutError):
+                await self._watch_until_it_breaks()
+            await asyncio.sleep(0.02)
+
+    async def _watch_until_it_breaks(self) -> None:
+        connection = await asyncpg.connect(self.database_url, timeout=5)
+        client = await self.bus.connect()
+        try:
+            while True:
+                recorded = await connection.fetchval("SELECT coalesce(sum(events), 0) FROM usage_monthly", timeout=5)
+                stream = await client.jetstream().stream_info(USAGE.name)
+                async with self._moved:
+                    self.recorded, self.backlog = int(recorded), stream.state.messages
+                    self._moved.notify_all()
+                await asyncio.sleep(0.01)
+        finally:
+            connection.terminate()
+            await client.close()
+
+    async def until_recorded(self, events: int) -> None:
+        """Return when so many events are in the projections."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.recorded >= events)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits on the bus, as last seen."""
+        return self.backlog == 0
+
+    # Killing.
+
+    def plan(self, count: int, worker_kills: int) -> list[tuple[int, Act]]:
+        """What to do, each after how many recorded events: all of it, in any order, while much is still to come."""
+        acts: list[Act] = [self.kill_postgres, self.kill_nats, self.turn_the_month]
+        acts += [self.kill_a_worker] * worker_kills
+        self._rnd.shuffle(acts)
+        return list(zip(sorted(self._rnd.sample(range(count // 20, count * 9 // 10), len(acts))), acts, strict=True))
+
+    async def kill_a_worker(self) -> None:
+        """SIGKILL a worker, in the middle of a recording transaction if one can be caught there."""
+        phase = self._rnd.choice(PHASES)
+        caught = await self._caught_in(phase) if phase else None
+        worker = caught or self._rnd.choice(self._workers)
+        self._killed.add(worker.pid)
+        worker.hurry()
+        self.kills["worker"] += 1
+        self.kills[f"worker in {phase if caught else 'any state'}"] += 1
+
+    async def _caught_in(self, phase: str) -> PythonService | None:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            for _ in range(300):
+                port = await connection.fetchval(
+                    "SELECT client_port FROM pg_stat_activity WHERE application_name = 'metering-worker' "
+                    "AND state = 'active' AND query ILIKE $1 ORDER BY random() LIMIT 1",
+                    f"{phase}%",
+                )
+                for worker in self._workers:
+                    if port and port in _ports_of(worker.pid):
+                        return worker
+            return None
+        finally:
+            await connection.close()
+
+    async def kill_postgres(self) -> None:
+        """SIGKILL Postgres with all its processes, and start it again."""
+        await self.postgres.kill()
+        self.kills["postgres"] += 1
+        await self.postgres.start()
+
+    async def kill_nats(self) -> None:
+        """SIGKILL NATS, and start it again."""
+        await self.bus.kill()
+        self.kills["nats"] += 1
+        await self.bus.start()
+
+    async def turn_the_month(self) -> None:
+        """Open the next log month while everybody is recording, as the first worker of a new month does."""
+        async with asyncpg.create_pool(self.database_url, min_size=1, max_size=1) as pool:
+            await open_due_month(pool, datetime.now(UTC).replace(day=1) + timedelta(days=32))
+        self.kills["month"] += 1
+
+
+async def _confirmed(client: Client, subject: str, body: bytes, message_id: str) -> bool:
+    try:
+        await client.jetstream().publish(subject, body, timeout=2, headers={"Nats-Msg-Id": message_id})
+    except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError):
+        await eventually(lambda: client.is_connected, 60)
+        return False
+    return True
+
+
+async def _quietly(_: Exception) -> None:
+    return
+
+
+def _ports_of(pid: int) -> set[int]:
+    with suppress(psutil.Error):
+        return {connection.laddr.port for connection in psutil.Process(pid).net_connections() if connection.laddr}
+    return set()
+
+
+# What was recorded.
+
+Rows = dict[tuple[str, ...], dict[str, Any]]
+
+
+async def projections(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[Rows, Rows]:
+    """The rows of `usage_daily` and `usage_monthly`, by key."""
+    keys = ("org_id", "day", "user_id", "event_type", "provider", "model"), ("org_id", "month")
+    queries = f"SELECT day::text, {', '.join(DAILY)} FROM usage_daily", "SELECT * FROM usage_monthly"
+    daily, monthly = [_keyed(await connection.fetch(query), key) for query, key in zip(queries, keys, strict=True)]
+    return daily, monthly
+
+
+DAILY = (
+    "org_id", "user_id", "event_type", "provider", "model", "events", "debates", "api_calls", "seconds", "cost_usd",
+    "unpriced_events", "failed_events", "timed_events", *SUMMED,
+)  # fmt: skip
+
+
+def _keyed(rows: Sequence[asyncpg.Record], key: tuple[str, ...]) -> Rows:
+    return {
+        tuple(row[name] for name in key): {name: each for name, each in row.items() if name not in key} for row in rows
+    }
+
+
+async def expected(connection: "asyncpg.Connection[asyncpg.Record]", load: Workload) -> Totals:
+    """What must be recorded, given which one of an id's versions came first: the log says that, and nothing else."""
+    logged = await connection.fetch(
+        "SELECT org_id, id, occurred_at FROM usage_events JOIN unnest($1::text[], $2::text[]) AS w (o, i) "
+        "ON org_id = o AND id = i",
+        *map(list, zip(*load.versions, strict=True)),
+    )
+    assert len(logged) == len(load.versions)
+    for row in logged:
+        versions = load.versions[row["org_id"], row["id"]]
+        first: list[Event] = [each for each in versions if each.occurred_at == row["occurred_at"]]
+        assert first, f"{row['id']} is in the log with a timestamp that nobody sent"
+        load.totals.add(first[0])
+    return load.totals
+
+
+def comparable(payload: bytes) -> str:
+    """A dead letter's payload, however its JSON is spaced."""
+    try:
+        return json.dumps(json.loads(payload), sort_keys=True)
+    except ValueError:
+        return repr(payload)

@@ -1,0 +1,257 @@
+"""`aragora up` as a person starts it: a real process, real ports, real signals."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from servers import eventually, scratch_dir
+
+from standalone import credentials, datadir, machine
+from standalone.datadir import Running
+
+ARAGORA = [sys.executable, "-P", "-c", "from standalone.cli import app; app()"]
+END_OF_PANEL = "╰"
+EVENT = {
+    "id": "first",
+    "org_id": "acme",
+    "user_id": "amara",
+    "event_type": "debate",
+    "provider": "anthropic",
+    "model": "claude-sonnet-4",
+    "tokens_in": 2000,
+    "tokens_out": 700,
+    "occurred_at": "2026-01-15T12:00:00Z",
+}
+
+
+@dataclass
+class Up:
+    """A running `aragora up`."""
+
+    process: asyncio.subprocess.Process
+    data_dir: Path
+    printed: str
+
+    @property
+    def running(self) -> Running:
+        return datadir.current_run(self.data_dir)
+
+    def client(self) -> httpx.AsyncClient:
+        key = credentials.read(self.data_dir).service_key
+        return httpx.AsyncClient(base_url=self.running.url, headers={"Authorization": f"Bearer {key}"})
+
+    async def read_until(self, text: str, timeout_seconds: float = 60) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(timeout_seconds):
+            while text not in self.printed:
+                line = await self.process.stdout.readline()
+                assert line, f"it ended and said:\n{self.printed}"
+                self.printed += line.decode()
+
+    async def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        rest, _ = await asyncio.wait_for(self.process.communicate(), 60)
+        self.printed += rest.decode()
+        return self.process.returncode or 0
+
+
+StartUp = Callable[..., Awaitable[Up]]
+
+
+@pytest.fixture
+async def data_dir() -> AsyncIterator[Path]:
+    async with scratch_dir() as folder:
+        yield folder / "data"
+
+
+@pytest.fixture
+async def up(data_dir: Path) -> AsyncIterator[StartUp]:
+    async with AsyncExitStack() as stack:
+
+        async def start(*arguments: str, until: str = END_OF_PANEL) -> Up:
+            process = await _aragora(
+                "up", "--workers", "1", "--port", str(machine.free_port()), *arguments, at=data_dir
+            )
+            started = Up(process, data_dir, "")
+
+            async def leave_nothing() -> None:
+                if process.returncode is None:
+                    await started.end(signal.SIGTERM)
+
+            stack.push_async_callback(leave_nothing)
+            await started.read_until(until)
+            return started
+
+        yield start
+
+
+async def _aragora(*arguments: str, at: Path) -> asyncio.subprocess.Process:
+    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "NATS_URL"}}
+    return await asyncio.create_subprocess_exec(
+        *ARAGORA,
+        *arguments,
+        env={**environment, "ARAGORA_DATA_DIR": str(at), "COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def _output(*arguments: str, at: Path) -> tuple[int, str]:
+    process = await _aragora(*arguments, at=at)
+    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, printed.decode()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    alive = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return alive
+
+
+async def _total_cost(client: httpx.AsyncClient) -> str | None:
+    answer = await client.get("/api/usage/organizations/acme/summary")
+    summary = answer.json()["data"]
+    return summary["total_cost"] if summary["total_events"] else None
+
+
+async def test_it_shows_where_everything_is_stops_cleanly_and_keeps_the_data(up: StartUp, data_dir: Path) -> None:
+    first = await up()
+    secrets = credentials.read(data_dir)
+    for shown in (f"{first.running.url}/docs", secrets.service_key, str(credentials.path_of(data_dir))):
+        assert shown in first.printed
+    for kept_to_itself in (secrets.postgres_password, secrets.jwt_secret, *secrets.bus.values()):
+        assert kept_to_itself not in first.printed
+    async with first.client() as client:
+        assert (await client.get("/readyz")).json() == {"status": "ready"}
+        assert (await client.get("/docs")).status_code == 200
+        assert (await client.post("/api/usage/events", json=EVENT)).status_code == 202
+        assert await eventually(lambda: _total_cost(client)) == "0.0165"
+    family = _descendants(first.process.pid)
+    assert await first.end(signal.SIGINT) == 0
+    assert "Stopped." in first.printed
+    assert _alive(family) == []
+
+    started_at = time.monotonic()
+    second = await up()
+    assert time.monotonic() - started_at < 10
+    assert second.running.postgres_port == json.loads((data_dir / "running.json").read_text())["postgres_port"]
+    async with second.client() as client:
+        assert (await client.post("/api/usage/events", json=EVENT)).status_code == 202
+        assert await _total_cost(client) == "0.0165"
+    assert await second.end(signal.SIGTERM) == 0
+
+
+async def test_a_killed_one_leaves_no_child_and_the_next_start_is_sound(up: StartUp) -> None:
+    first = await up()
+    async with first.client() as client:
+        await client.post("/api/usage/events", json=EVENT)
+        await eventually(lambda: _total_cost(client))
+    family = _descendants(first.process.pid)
+    assert len(family) > 4
+    await first.end(signal.SIGKILL)
+    await eventually(lambda: _alive(family) == [], 30)
+    second = await up()
+    async with second.client() as client:
+        assert await _total_cost(client) == "0.0165"
+
+
+async def test_a_killed_child_starts_again_and_usage_flows(up: StartUp) -> None:
+    platform = await up()
+    for name in ("worker-1", "nats", "postgres", "gateway"):
+        before = platform.running.services[name]
+        psutil.Process(before).kill()
+        await platform.read_until(f"{name} runs again.")
+        assert platform.running.services[name] != before
+    async with platform.client() as client:
+
+        async def accepted() -> bool:
+            return (await client.post("/api/usage/events", json=EVENT)).status_code == 202
+
+        await eventually(accepted, 30)
+        await eventually(lambda: _total_cost(client), 60)
+
+
+async def test_ctrl_c_while_it_starts_stops_what_did_start(up: StartUp) -> None:
+    platform = await up(until="postgres is ready")
+    family = _descendants(platform.process.pid)
+    assert await platform.end(signal.SIGINT) == 0
+    assert _alive(family) == []
+    assert END_OF_PANEL not in platform.printed
+
+
+async def test_a_busy_port_is_said_in_a_sentence(data_dir: Path) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        code, printed = await _output("up", "--port", str(port), at=data_dir)
+        assert code == 1
+        assert re.fullmatch(
+            rf"aragora: Port {port} is taken by .*\. Stop that, or choose another .* --port\.\n", printed
+        )
+        code, printed = await _output(
+            "up", "--postgres-port", str(port), "--port", str(machine.free_port()), at=data_dir
+        )
+        assert code == 1
+        assert "another port with --postgres-port." in printed
+
+
+async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -> None:
+    platform = await up()
+    code, printed = await _output("up", at=data_dir)
+    assert code == 1
+    assert f"Another `aragora up` runs on {data_dir} (pid {platform.process.pid}, {platform.running.url})" in printed
+
+    demo, status, for_people, key, *rest = await asyncio.gather(
+        *(
+            _output(*command, at=data_dir)
+            for command in (
+                ("demo", "--rate", "300", "--seconds", "2"),
+                ("status", "--json"),
+                ("status",),
+                ("key",),
+                ("migrate",),
+                ("topology", "apply"),
+            )
+        )
+    )
+    assert demo[0] == for_people[0] == 0
+    assert re.search(r"[1-9]\d* events sent and counted in this run\.", demo[1])
+    assert "acme-robotics" in demo[1]
+    report = json.loads(status[1])
+    assert report["ready"]
+    assert report["versions"]["postgres"].startswith("18.")
+    assert {child["name"]: child["state"] for child in report["processes"]} == dict.fromkeys(
+        ("postgres", "nats", "gateway", "worker-1"), "running"
+    )
+    assert key == (0, credentials.read(data_dir).service_key + "\n")
+    assert [code for code, _ in rest] == [0, 0], rest
+    assert (await _output("verify", at=data_dir))[0] == 0
+
+
+async def test_commands_without_a_platform_say_how_to_start_one(data_dir: Path) -> None:
+    for command in (["status"], ["key"], ["verify"], ["topology", "apply"]):
+        code, printed = await _output(*command, at=data_dir)
+        assert (code, "aragora up" in printed) == (1, True), printed
+        assert "Traceback" not in printed
