@@ -106,7 +106,7 @@ def metering_on_the_bus(sends: Sequence[type[DomainEvent]]) -> dict[str, Any]:
             "action": "receive",
             "channel": {"$ref": "#/channels/usage"},
             "summary": "Usage is recorded, priced and added up; each id counts once per organization.",
-            "description": f"Durable consumer {topology.METERING_WORKERS.name}, shared by all workers.",
+            "description": f"Durable consumers {', '.join(lane.name for lane in topology.METERING_WORKERS)}.",
         },
         "publishUsage": {
             "action": "send",

@@ -53,10 +53,12 @@ def test_the_bus_document_tells_what_the_worker_subscribes_to():
         for operation in document["operations"].values()
         if operation["action"] == "receive"
     }
-    (subscriber,) = broker.subscribers
-    assert isinstance(subscriber, LogicSubscriber)
-    assert {address.replace("{partition}", "*") for address in received} == {subscriber.subject.broker_address}
-    assert subscriber.subject.broker_address == topology.METERING_WORKERS.filter_subject
+    assert len(broker.subscribers) == len(topology.METERING_WORKERS)
+    for subscriber in broker.subscribers:
+        assert isinstance(subscriber, LogicSubscriber)
+        assert {address.replace("{partition}", "*") for address in received} == {subscriber.subject.broker_address}
+    filtered = [subject for lane in topology.METERING_WORKERS for subject in lane.filter_subjects]
+    assert sorted(filtered) == sorted(topology.usage_subject(n) for n in range(topology.PARTITIONS))
 
 
 def test_every_route_says_what_it_is():

@@ -47,6 +47,7 @@ class Storm:
         self._rnd = rnd
         self._workers: list[PythonService] = []
         self._keepers: list[asyncio.Task[None]] = []
+        self._ready: set[PythonService] = set()
         self._killed: set[int] = set()
         self._stopping = False
         self._moved = asyncio.Condition()
@@ -65,19 +66,23 @@ class Storm:
         settings = {"DATABASE_URL": self.database_url, "NATS_URL": self.bus.url("metering")}
         self._workers = [worker_process(f"worker-{number}", folder, settings) for number in range(count)]
         await asyncio.gather(*(worker.start() for worker in self._workers))
+        self._ready = set(self._workers)
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
 
     async def _keep(self, worker: PythonService) -> None:
         while True:
             pid, code = worker.pid, await worker.wait()
+            self._ready.discard(worker)
             if self._stopping:
                 assert code == 0, f"{worker.name} ended with {code} when told to stop"
                 return
             self.died_by_itself += pid not in self._killed
             await worker.start()
+            self._ready.add(worker)
 
     async def stop_workers(self) -> None:
         """SIGTERM to all: each must end well."""
+        await eventually(lambda: len(self._ready) == len(self._workers), 60, what="every worker runs again")
         self._stopping = True
         await asyncio.gather(*(worker.stop(60) for worker in self._workers))
         await asyncio.gather(*self._keepers)
@@ -92,7 +97,7 @@ class Storm:
     # Publishing.
 
     async def publish(self, messages: Sequence[tuple[str, bytes]], *, publishers: int, window: int) -> None:
-        """Publish all, each under one message id until the bus confirms it; at most `window` messages wait at a time."""
+        """Publish all, each under one message id until the bus confirms it; at most `window` messages wait."""
         waiting = deque((subject, body, str(new_id())) for subject, body in messages)
         await asyncio.gather(*(self._publish_from(waiting, window) for _ in range(publishers)))
 
@@ -159,8 +164,9 @@ class Storm:
     async def kill_a_worker(self) -> None:
         """SIGKILL a worker, in the middle of a recording transaction if one can be caught there."""
         phase = self._rnd.choice(PHASES)
+        await eventually(lambda: self._ready, 60, what="a worker runs")
         caught = await self._caught_in(phase) if phase else None
-        worker = caught or self._rnd.choice(self._workers)
+        worker = caught or self._rnd.choice([each for each in self._workers if each in self._ready])
         self._killed.add(worker.pid)
         worker.hurry()
         self.kills["worker"] += 1
@@ -175,7 +181,7 @@ class Storm:
                     "AND state = 'active' AND query ILIKE $1 ORDER BY random() LIMIT 1",
                     f"{phase}%",
                 )
-                for worker in self._workers:
+                for worker in self._ready:
                     if port and port in _ports_of(worker.pid):
                         return worker
             return None
@@ -241,7 +247,8 @@ DAILY = (
 
 def _keyed(rows: Sequence[asyncpg.Record], key: tuple[str, ...]) -> Rows:
     return {
-        tuple(row[name] for name in key): {name: each for name, each in row.items() if name not in key} for row in rows
+        tuple(row[name] for name in key): {name: row[name] for name in row.keys() if name not in key}  # noqa: SIM118
+        for row in rows
     }
 
 

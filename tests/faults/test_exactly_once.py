@@ -69,7 +69,7 @@ async def weather(scale: Scale, private_postgres: Postgres, private_nats: Nats, 
     ack_wait = timedelta(seconds=scale.ack_wait_seconds)
     patch.setattr(topology, "CONSUMERS", [replace(consumer, ack_wait=ack_wait) for consumer in CONSUMERS])
     await apply_streams(nats)
-    assert STREAM_MAX_BYTES > 2 * sum(len(body) for _, body in load.messages)
+    assert sum(len(body) for _, body in load.messages) < STREAM_MAX_BYTES / 2
     storm = Storm(postgres, nats, rnd)
     await storm.prepare()
     async with scratch_dir() as folder:
@@ -81,6 +81,9 @@ async def weather(scale: Scale, private_postgres: Postgres, private_nats: Nats, 
             await storm.stop_workers()
         finally:
             await storm.abandon()
+            import shutil
+
+            shutil.copytree(folder, "/tmp/faultlogs", dirs_exist_ok=True)
             print(*(line for line in log_lines(folder) if "Traceback" in line), sep="\n")
     print(f"{load.sent:,} events sent in {len(load.messages):,} messages, recorded in {seconds:.1f} s; {storm.kills}")
     await judge(storm, load)

@@ -112,7 +112,8 @@ async def test_the_correlation_id_is_kept_made_and_logged(http):
         assert len(made) == 36
 
 
-async def test_the_access_log_and_the_metrics_know_the_route_but_not_the_query(http):
+async def test_the_access_log_and_the_metrics_know_the_route_but_not_the_query(http, caplog):
+    caplog.set_level("DEBUG", logger="aragora.chassis.app")  # what went well is told at this level only
     with capture_logs() as logs:
         await http.get("/api/things/77?limit=3")
         await http.request("BREW", "/nowhere")

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,7 +167,7 @@ class EmbeddedPostgres:
         if unfinished.exists():
             shutil.rmtree(unfinished)
         unfinished.mkdir(parents=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", prefix="aragora-") as password_file:
+        with tempfile.NamedTemporaryFile("w", dir=self.data_dir, prefix="password-") as password_file:
             password_file.write(self._password + "\n")
             password_file.flush()
             if self._user is not None:
@@ -177,24 +176,15 @@ class EmbeddedPostgres:
             initdb = [str(self._bin / "initdb"), "-D", str(unfinished), "-U", SUPERUSER, "--auth=scram-sha-256"]
             initdb += [f"--pwfile={password_file.name}", "--encoding=UTF8", "--data-checksums", "--no-instructions"]
             initdb += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-            process = await asyncio.create_subprocess_exec(
-                *initdb,
-                env=_environment(),
-                cwd="/",
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                user=self._user.uid if self._user else None,
-                group=self._user.gid if self._user else None,
-                extra_groups=[self._user.gid] if self._user else None,
-            )
+            child = Child(Program("initdb", initdb, _environment(), user=self._user), log_for(self.data_dir, self.name))
+            await child.start()
             try:
-                output, _ = await process.communicate()
+                code = await child.wait()
             except asyncio.CancelledError:
-                process.kill()
-                await process.wait()
+                await child.kill()
                 raise
-        if process.returncode != 0:
-            raise StartFailed(f"Postgres could not make its files in {self._cluster}:\n{output.decode().strip()}")
+        if code != 0:
+            raise StartFailed(f"Postgres could not make its files in {self._cluster}:\n{child.log.last_lines()}")
         config = unfinished / "postgresql.conf"
         config.write_text(config.read_text() + "\ninclude = 'aragora.conf'\n")
         unfinished.rename(self._cluster)

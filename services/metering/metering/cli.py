@@ -21,7 +21,7 @@ from metering.refold import Verdict
 from metering.settings import Settings
 
 app = typer.Typer(help="What was used: ingest, rating, projections.", no_args_is_help=True)
-app.add_typer(dead_letters_cli.app)
+app.add_typer(dead_letters_cli.app, name="dead-letters")
 console = Console()
 CORES = os.cpu_count() or 2
 _Result = TypeVar("_Result")

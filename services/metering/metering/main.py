@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -169,5 +169,11 @@ async def _keep_house(pool: Pool, stop: asyncio.Event) -> None:
 
 async def _serve_probes(settings: Settings, port: int, checks: dict[str, Check], stop: asyncio.Event) -> None:
     probes = chassis_app.create_app(title="Aragora Metering worker", version=VERSION, routers=[], readiness=checks)
-    await chassis_app.serve(probes, settings.host, port)
+    serving = asyncio.create_task(chassis_app.serve(probes, settings.host, port))
+    # Once it serves, signals reach it first, and it ends by them; before that they reach only `stop`.
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
