@@ -179,7 +179,7 @@ class Storm:
                 port = await connection.fetchval(
                     "SELECT client_port FROM pg_stat_activity WHERE application_name = 'metering-worker' "
                     "AND state = 'active' AND query ILIKE $1 ORDER BY random() LIMIT 1",
-                    f"{phase}%",
+                    f"%{phase}%",
                 )
                 for worker in self._ready:
                     if port and port in _ports_of(worker.pid):
@@ -222,7 +222,7 @@ async def _quietly(_: Exception) -> None:
 
 def _ports_of(pid: int) -> set[int]:
     with suppress(psutil.Error):
-        return {connection.laddr.port for connection in psutil.Process(pid).net_connections() if connection.laddr}
+        return {connection.laddr.port for connection in psutil.Process(pid).net_connections()}
     return set()
 
 
@@ -246,10 +246,11 @@ DAILY = (
 
 
 def _keyed(rows: Sequence[asyncpg.Record], key: tuple[str, ...]) -> Rows:
-    return {
-        tuple(row[name] for name in key): {name: row[name] for name in row.keys() if name not in key}  # noqa: SIM118
-        for row in rows
-    }
+    keyed: Rows = {}
+    for row in rows:
+        values: dict[str, Any] = dict(row)
+        keyed[tuple(values.pop(name) for name in key)] = values
+    return keyed
 
 
 async def expected(connection: "asyncpg.Connection[asyncpg.Record]", load: Workload) -> Totals:

@@ -165,7 +165,8 @@ def test_all_wrong_events_are_named_up_to_a_hundred():
 
 def test_an_id_with_different_content_in_one_batch_is_a_mistake_and_a_plain_repeat_is_not():
     assert refused([native(id="x"), native(id="y"), native(id="x", tokens_in=2)]) == [(2, "id")]
-    assert refused([native(id="x"), native(id="x", occurred_at="2026-06-15T12:00:01Z")]) == [(1, "id")]
+    # With another timestamp it is a retry, here as in the worker.
+    assert len(read([native(id="x"), native(id="x", occurred_at="2026-06-15T12:00:01Z")])) == 2
     assert len(read([native(id="x"), native(id="x"), native(id="x", org_id="org_other", tokens_in=2)])) == 3
 
 

@@ -174,7 +174,7 @@ def _errors_in(events: Sequence[UsageRecorded], now: datetime) -> list[FieldErro
         if why:
             errors.append(FieldError(index, *why))
         known_index, known = first.setdefault((event.subject, event.id), (index, event))
-        if known is not event and (known.data != event.data or known.time != event.time):
+        if known is not event and known.data != event.data:
             message = f"is the id of event {known_index} too, with different content; give each event its own id"
             errors.append(FieldError(index, "id", message))
     return errors[:MAX_ERRORS]

@@ -3,10 +3,13 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from typing import TYPE_CHECKING
 
-from aragora.billing.pricebook import PriceBook
 from aragora.billing.rating import trimmed
 from aragora.contracts.usage import MAX_COUNT, Usage
+
+if TYPE_CHECKING:
+    from aragora.billing.pricebook import PriceBook
 
 
 class UnknownPriceError(LookupError):
@@ -62,5 +65,8 @@ def calculate_token_cost(
 
 
 @cache
-def _book() -> PriceBook:
+def _book() -> "PriceBook":
+    # Only who asks for a cost waits half a second for the price data, not everybody who records usage.
+    from aragora.billing.pricebook import PriceBook  # noqa: PLC0415
+
     return PriceBook.load()
