@@ -44,7 +44,7 @@ format: $(READY)  ## Format the code and mend what can be mended
 	@$(BIN)/python -m ruff format $(CODE)
 
 bench: $(READY)  ## Measure, and write docs/benchmarks.md
-	@$(BIN)/aragora bench $(ARGS)
+	@$(BIN)/aragora bench --report-dir docs $(ARGS)
 
 verify: $(READY)  ## Fold the log of the running platform again and compare it with the projections
 	@$(BIN)/aragora verify $(ARGS)

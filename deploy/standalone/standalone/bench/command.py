@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from standalone import credentials, machine
-from standalone.bench import measures
+from standalone.bench import http_measures, measures
+from standalone.bench.http_measures import median, percentile
 from standalone.bench.load import Shape
-from standalone.bench.measures import Bench, median, percentile
+from standalone.bench.measures import Bench
 from standalone.bench.report import Figure, Report, this_machine
 from standalone.platform import Options, Platform, environment
 
@@ -65,14 +66,14 @@ async def _measure(bench: Bench, events: int) -> Report:
     say("One transaction per event")
     single = await measures.one_transaction_per_event(bench)
     say("HTTP ingest")
-    http_single = await measures.http_ingest(bench, 1, connections=64)
-    http_batched = await measures.http_ingest(bench, 500, connections=8)
+    http_single = await http_measures.http_ingest(bench, 1, connections=64)
+    http_batched = await http_measures.http_ingest(bench, 500, connections=8)
     say("Freshness at 20,000 events/s")
-    fresh = await measures.freshness(bench)
+    fresh = await http_measures.freshness(bench)
     say("Throughput with the log full")
     last = await measures.sustained(bench, WINDOW, seed=2, warm_up=WARM_UP)
     say("Usage query")
-    query = await measures.usage_query(bench)
+    query = await http_measures.usage_query(bench)
     say("Verify and rebuild")
     verified, rebuilt, equal = await measures.rebuild(bench, connections=cores)
 
