@@ -67,3 +67,10 @@ def test_every_route_says_what_it_is():
         for method, operation in operations.items():
             assert operation.get("summary"), (method, path)
             assert operation.get("description"), (method, path)
+
+
+def test_every_route_asks_who_is_calling():
+    paths = json.loads((API / "metering.openapi.json").read_text())["paths"]
+    operations = [(path, method) for path in paths for method in paths[path] if path.startswith("/api/")]
+    assert operations
+    assert [(path, method) for path, method in operations if not paths[path][method].get("security")] == []

@@ -24,6 +24,7 @@ from aragora.contracts.topology import USAGE
 from metering.log_months import open_due_month
 from standalone.nats import EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
+from standalone.problems import StartFailed
 from standalone.service import PythonService
 
 Act = Callable[[], Awaitable[None]]
@@ -77,8 +78,12 @@ class Storm:
                 assert code == 0, f"{worker.name} ended with {code} when told to stop"
                 return
             self.died_by_itself += pid not in self._killed
-            await worker.start()
-            self._ready.add(worker)
+            while worker not in self._ready:
+                try:
+                    await worker.start()
+                    self._ready.add(worker)
+                except StartFailed:
+                    self.kills["worker started in vain"] += 1
 
     async def stop_workers(self) -> None:
         """SIGTERM to all: each must end well."""

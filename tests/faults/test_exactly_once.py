@@ -8,7 +8,6 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -102,8 +101,7 @@ async def rage(storm: Storm, load: oracle.Workload, count: int, scale: Scale) ->
     finally:
         for task in (watching, publishing):
             task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(watching, publishing)
+        await asyncio.gather(watching, publishing, return_exceptions=True)
 
 
 async def judge(storm: Storm, load: oracle.Workload) -> None:

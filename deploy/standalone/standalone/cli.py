@@ -237,3 +237,4 @@ def _service_command(service: str, name: str, does: str) -> None:
 _service_command("metering", "migrate", "Bring the database to this version. `aragora up` does it by itself.")
 _service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
 _service_command("metering", "rebuild", "Make the projections what the log says.")
+_service_command("metering", "dead-letters", "Usage that could not be recorded: list, show, retry, discard.")

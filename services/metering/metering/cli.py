@@ -12,11 +12,9 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from aragora.chassis import app as chassis_app
 from aragora.chassis import telemetry
 from aragora.chassis.migrate import migrate as apply_migrations
 from metering import dead_letters_cli, log_months, pricing_table, refold
-from metering.main import create_app, run_worker
 from metering.refold import Verdict
 from metering.settings import Settings
 
@@ -32,16 +30,19 @@ Connections = Annotated[int, typer.Option(min=1, max=32, help="Connections that 
 @app.command()
 def api() -> None:
     """Serve the HTTP API on ARAGORA_HOST:ARAGORA_PORT until SIGTERM."""
+    from aragora.chassis.app import serve  # noqa: PLC0415 - see below
+    from metering.main import create_app  # noqa: PLC0415 - the other commands start without a web framework
+
     settings = _settings("metering-api")
-    serving = chassis_app.serve(
-        create_app(settings), settings.host, settings.port, drain_seconds=settings.drain_seconds
-    )
+    serving = serve(create_app(settings), settings.host, settings.port, drain_seconds=settings.drain_seconds)
     uvloop.run(serving)
 
 
 @app.command()
 def worker() -> None:
     """Record usage from the bus until SIGTERM. To scale, start more of them."""
+    from metering.main import run_worker  # noqa: PLC0415 - see `api`
+
     uvloop.run(run_worker(_settings("metering-worker")))
 
 

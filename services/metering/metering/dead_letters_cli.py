@@ -17,7 +17,6 @@ from aragora.chassis.dead_letters import KeptLetter
 from aragora.chassis.sql import Connection
 from aragora.contracts import topology
 from aragora.contracts.ids import new_id
-from metering.main import connect_bus
 from metering.settings import Settings
 
 app = typer.Typer(name="dead-letters", help="Usage that could not be recorded, and why.", no_args_is_help=True)
@@ -113,6 +112,8 @@ async def _resolve(connection: Connection, letter_id: UUID, status: Literal["ret
 
 @asynccontextmanager
 async def _bus() -> AsyncIterator[Callable[[str, bytes], Coroutine[Any, Any, object]]]:
+    from metering.main import connect_bus  # noqa: PLC0415 - listing starts without a web framework
+
     broker = connect_bus(Settings())
     await broker.connect()
 

@@ -162,7 +162,7 @@ async def _keep_house(pool: Pool, stop: asyncio.Event) -> None:
                 await open_due_month(pool, now)
                 async with pool.acquire() as connection:
                     await inbox.forget_before(connection, now - FORGET_FAILURES_AFTER)
-            except (asyncpg.PostgresError, OSError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 # Recording goes on in the month that is open; a minute later this is tried again.
                 log.warning("housekeeping_failed", error=str(error))
 

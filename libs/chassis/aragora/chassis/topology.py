@@ -1,4 +1,8 @@
-"""Applies the declared topology to a NATS server: creates what is missing, updates what differs, deletes nothing."""
+"""Applies the declared topology to a NATS server: creates what is missing, updates what differs.
+
+It deletes one thing only: a consumer of a work-queue stream that is no longer declared, since such a stream has no room
+for two consumers of one subject. What that consumer had not acknowledged stays in the stream, for the others.
+"""
 
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
@@ -16,10 +20,21 @@ async def apply_topology(bus: JetStreamContext, *, replicas: int, max_bytes: int
         max_bytes: disk that each stream may take. A full stream refuses new messages: it never drops waiting ones.
 
     Returns:
-        One line per thing that was created or updated.
+        One line per thing that was created, updated or removed.
     """
     done = [await _apply_stream(bus, stream, replicas=replicas, max_bytes=max_bytes) for stream in STREAMS]
+    for stream in STREAMS:
+        if stream.work_queue:
+            done += await _remove_undeclared(bus, stream)
     return done + [await _apply_consumer(bus, consumer) for consumer in CONSUMERS]
+
+
+async def _remove_undeclared(bus: JetStreamContext, stream: Stream) -> list[str]:
+    declared = {consumer.name for consumer in CONSUMERS if consumer.stream == stream.name}
+    found = {info.name for info in await bus.consumers_info(stream.name)}
+    for name in sorted(found - declared):
+        await bus.delete_consumer(stream.name, name)
+    return [f"consumer {name} removed" for name in sorted(found - declared)]
 
 
 async def _apply_stream(bus: JetStreamContext, stream: Stream, *, replicas: int, max_bytes: int) -> str:

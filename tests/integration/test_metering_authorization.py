@@ -1,0 +1,154 @@
+"""Who may do what: every route, with no credential, a stranger's, a colleague's and each service key."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from metering_platform import KEYS, MeteringPlatform, bearer, checked, metering_platform, token
+from servers import PostgresServer
+from usage import native
+
+from metering.main import create_app
+from metering.settings import Settings
+
+ORG, OTHER = "org_ours", "org_theirs"
+LETTER = "01a20000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+async def platform(
+    postgres_server: PostgresServer, metering_template: str, nats_server: str
+) -> AsyncIterator[MeteringPlatform]:
+    async with metering_platform(postgres_server, metering_template, nats_server) as running:
+        await running.record(
+            native(org_id=ORG, id="ann's", user_id="ann"),
+            native(org_id=ORG, id="bob's", user_id="bob", tokens_in=7),
+            native(org_id=OTHER, id="eve's", user_id="eve"),
+        )
+        yield running
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a route answers to whom. `scope` is the service key's that it needs."""
+
+    scope: str | None
+    stranger: int = 403
+    member: int = 403
+    owner: int = 403
+    service: int = 200
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+
+READ_OWN = Access("usage.read", member=200, owner=200)
+OPERATOR = Access("operator", service=404)
+ROUTES: dict[tuple[str, str], Access] = {
+    ("POST", "/api/usage/events"): Access("usage.write", service=422, body=[]),
+    ("GET", "/api/usage/events"): Access("usage.read", member=200, owner=200, query={"org_id": ORG}),
+    ("GET", "/api/usage/organizations/{org_id}/summary"): Access("usage.read", owner=200),
+    ("GET", "/api/subscription/usage/{user_id}"): READ_OWN,
+    ("GET", "/api/subscription/usage/{user_id}/trends"): READ_OWN,
+    ("GET", "/api/subscription/pricing"): Access("usage.read", stranger=200, member=200, owner=200),
+    ("GET", "/api/usage/dead-letters"): Access("operator"),
+    ("GET", "/api/usage/dead-letters/{letter_id}"): OPERATOR,
+    ("POST", "/api/usage/dead-letters/{letter_id}/retry"): OPERATOR,
+    ("POST", "/api/usage/dead-letters/{letter_id}/discard"): OPERATOR,
+}
+OPEN_TO_ALL = {
+    ("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
+}  # fmt: skip
+
+
+def routes_of_the_app() -> set[tuple[str, str]]:
+    """Every route there is, also those that the OpenAPI document does not tell of."""
+    app = create_app(Settings(database_url="postgresql://nowhere"))
+    waiting: list[Any] = list(app.routes)
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        route = waiting.pop()
+        router = getattr(route, "original_router", None)
+        if router is not None:
+            waiting += router.routes
+        else:
+            found |= {(method, route.path) for method in route.methods if method != "HEAD"}
+    documented = app.openapi()["paths"]
+    assert {(method.upper(), path) for path, operations in documented.items() for method in operations} <= found
+    return found
+
+
+async def ask(platform: MeteringPlatform, route: tuple[str, str], key: str | None) -> httpx.Response:
+    (method, path), access = route, ROUTES[route]
+    path = path.format(org_id=ORG, user_id="ann", letter_id=LETTER)
+    return checked(
+        await platform.client.request(method, path, params=access.query, json=access.body, headers=bearer(key))
+    )
+
+
+def test_every_route_is_in_the_table():
+    assert routes_of_the_app() == ROUTES.keys() | OPEN_TO_ALL
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+async def test_access(platform: MeteringPlatform, route: tuple[str, str]):
+    access = ROUTES[route]
+    who: dict[str, tuple[str | None, int]] = {
+        "nobody": (None, 401),
+        "an unknown key": ("svc_" + "x" * 43, 401),
+        "a stranger": (token("eve", OTHER, "owner"), access.stranger),
+        "a stranger of the same name": (token("ann", OTHER), access.stranger),
+        "a person without an organization": (token("ann", None), access.stranger),
+        "the member herself": (token("ann", ORG), access.member),
+        "another member": (token("bob", ORG), 403 if "{user_id}" in route[1] else access.member),
+        "an admin": (token("zoe", ORG, "admin"), access.owner),
+        "the owner": (token("zoe", ORG, "owner"), access.owner),
+        **{f"a {scope} key": (key, access.service if scope == access.scope else 403) for scope, key in KEYS.items()},
+    }
+    for name, (key, status) in who.items():
+        if "{user_id}" in route[1] and name == "a stranger of the same name":
+            continue  # it asks for its own usage in its own organization: see below
+        assert (await ask(platform, route, key)).status_code == status, name
+
+
+@pytest.mark.parametrize("route", sorted(OPEN_TO_ALL), ids=" ".join)
+async def test_what_is_open_to_all(platform: MeteringPlatform, route: tuple[str, str]):
+    assert (await platform.client.get(route[1])).status_code == 200
+
+
+async def test_nobody_sees_into_another_organization(platform: MeteringPlatform):
+    namesake = token("ann", OTHER)
+    month = await platform.get("/api/subscription/usage/ann", key=namesake, billing_period="2026-06")
+    assert month.json()["data"]["org_id"] == OTHER
+    assert month.json()["data"]["user"]["total_events"] == 0
+    eve = token("eve", OTHER, "owner")
+    for path in ("/api/subscription/usage/eve", "/api/subscription/usage/eve/trends", "/api/usage/events"):
+        assert (await platform.get(path, key=eve, org_id=ORG)).status_code == 403
+    log = (await platform.get("/api/usage/events", key=eve)).json()
+    assert [each["id"] for each in log["events"]] == ["eve's"]
+    assert (await platform.get("/api/usage/events", key=eve, id="ann's")).json()["events"] == []
+
+
+async def test_a_member_sees_only_her_own_events(platform: MeteringPlatform):
+    ann = token("ann", ORG)
+    for filters in ({}, {"user_id": "ann"}, {"org_id": ORG}):
+        log = (await platform.get("/api/usage/events", key=ann, **filters)).json()
+        assert [each["id"] for each in log["events"]] == ["ann's"]
+    assert (await platform.get("/api/usage/events", key=ann, user_id="bob")).status_code == 403
+    owner = token("ann", ORG, "owner")
+    log = (await platform.get("/api/usage/events", key=owner)).json()
+    assert sorted(each["id"] for each in log["events"]) == ["ann's", "bob's"]
+    assert (await platform.get("/api/subscription/usage/bob", key=owner)).status_code == 200
+
+
+async def test_tokens_that_are_not_access_tokens(platform: MeteringPlatform):
+    good = token("ann", ORG)
+    header, payload, signature = good.split(".")
+    for wrong in (
+        f"{header}.{payload}.",
+        f"{header}.{payload}.{signature[::-1]}",
+        f"{header}..{signature}",
+        good + "x",
+    ):
+        assert (await platform.get("/api/usage/events", key=wrong)).status_code == 401
