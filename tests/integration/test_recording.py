@@ -172,3 +172,12 @@ async def test_rebuild_mends_what_verify_finds(metering_database_url, database):
     assert {one.projection for one in verdict.differences} == {"usage_daily", "usage_monthly"}
     assert (await refold.rebuild(metering_database_url, connections=2, progress=lambda *_: None)).different_rows == 4
     await equal_to_log(metering_database_url)
+
+
+async def test_the_log_refuses_every_change(metering_database_url, database):
+    async with recorder(metering_database_url) as rec:
+        await rec.record([("s", 1, message(cloudevent()))], NOON)
+    for table in ("usage_events", "usage_events_2026_06"):
+        for change in (f"UPDATE {table} SET cost_usd = 0", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+                await database.execute(change)

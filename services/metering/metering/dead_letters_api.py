@@ -22,7 +22,10 @@ Operator = Annotated[Principal, is_operator]
 
 
 @router.get(
-    "", summary="List", responses=documented(answers.DeadLetterPage, "The newest first") | responses(401, 403, 422)
+    "",
+    summary="List",
+    dependencies=[is_operator],
+    responses=documented(answers.DeadLetterPage, "The newest first") | responses(401, 403, 422),
 )
 async def list_dead_letters(
     request: Request,

@@ -47,6 +47,10 @@ COMMENT ON COLUMN usage_events.cost_usd IS 'null: unpriced, no price was known';
 COMMENT ON COLUMN usage_events.debates IS 'debates that this event counts as: the fold only adds up';
 COMMENT ON COLUMN usage_events.api_calls IS 'API calls that this event counts as: the fold only adds up';
 
+-- `refuse_change` is the chassis'. A mistake is corrected by another event.
+CREATE TRIGGER usage_log_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON usage_events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 -- The partition's tables are made ahead of the month; ATTACH, unlike PARTITION OF, does not stop the writers.
 CREATE FUNCTION make_usage_partition(month date) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -59,6 +63,8 @@ BEGIN
     EXECUTE format('ALTER TABLE %I ADD CONSTRAINT log_month_is CHECK (log_month = %L)', name, month);
     EXECUTE format('CREATE UNIQUE INDEX %I ON %I (org_id, id)', name || '_org_id_id', name);
     EXECUTE format('CREATE INDEX %I ON %I (org_id, occurred_at)', name || '_org_id_occurred_at', name);
+    EXECUTE format('CREATE TRIGGER usage_log_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
+                    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
     EXECUTE format('ALTER TABLE usage_events ATTACH PARTITION %I FOR VALUES IN (%L)', name, month);
     EXECUTE format('ALTER TABLE %I DROP CONSTRAINT log_month_is', name);
     RETURN true;
