@@ -63,9 +63,9 @@ def bearer(credential: str | None) -> dict[str, str]:
     return {} if credential is None else {"Authorization": f"Bearer {credential}"}
 
 
-def worker_process(name: str, folder: Path, settings: Mapping[str, str]) -> PythonService:
-    """A metering worker, not yet started; it is ready when it consumes."""
-    port = machine.free_port()
+def worker_process(name: str, folder: Path, settings: Mapping[str, str], port: int | None = None) -> PythonService:
+    """A metering worker, not yet started; it is ready when it consumes. `port`: of its probes and metrics."""
+    port = port or machine.free_port()
     return PythonService(
         name,
         folder,
@@ -141,9 +141,12 @@ def checked(answer: httpx.Response) -> httpx.Response:
 
 @asynccontextmanager
 async def metering_platform(
-    postgres: PostgresServer, template: str, nats_url: str, *, workers: int = 1
+    postgres: PostgresServer, template: str, nats_url: str, *, account_url: str | None = None, workers: int = 1
 ) -> AsyncIterator[MeteringPlatform]:
-    """Metering with a database of its own, on a bus whose streams are made anew."""
+    """Metering with a database of its own, on a bus whose streams are made anew.
+
+    `nats_url` is the operator's. With `account_url` the processes use that one: metering's own.
+    """
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(servers.scratch_dir())
         database = await postgres.create_database(template)
@@ -156,7 +159,7 @@ async def metering_platform(
         url = f"http://127.0.0.1:{port}"
         settings = {
             "DATABASE_URL": postgres.url_of(database),
-            "NATS_URL": nats_url,
+            "NATS_URL": account_url or nats_url,
             "ARAGORA_PORT": str(port),
             "ARAGORA_SERVICE_KEYS": service_keys(),
             "ARAGORA_JWT_SECRET": stack.enter_context(jwt_secret()),

@@ -273,7 +273,13 @@ def test_every_library_and_service_introduces_itself(package: Path):
 
 
 def test_every_link_leads_somewhere():
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("libs/*/*.md"), *ROOT.glob("services/*/*.md")]
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("libs/*/*.md"),
+        *ROOT.glob("services/*/*.md"),
+        *ROOT.glob("deploy/*/*.md"),
+    ]
     assert len(pages) > 10
     for page in pages:
         for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):

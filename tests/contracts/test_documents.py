@@ -1,6 +1,7 @@
 """The committed documents are what the code says now."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,11 @@ def test_every_route_asks_who_is_calling():
     operations = [(path, method) for path in paths for method in paths[path] if path.startswith("/api/")]
     assert operations
     assert [(path, method) for path, method in operations if not paths[path][method].get("security")] == []
+
+
+def test_the_partitions_in_the_guide_for_publishers_are_right():
+    guide = (ROOT / "docs/publishing-on-the-bus.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \|$", guide, re.MULTILINE)
+    assert len(rows) == 3
+    assert [(org_id, topology.usage_partition(org_id)) for org_id, _ in rows] == [(org, int(n)) for org, n in rows]
+    assert f"modulo {topology.PARTITIONS}" in guide

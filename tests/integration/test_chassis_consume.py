@@ -8,7 +8,7 @@ import asyncpg
 import nats
 import pytest
 from faststream.nats import JStream, NatsBroker, PullSub
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from servers import eventually
 
 from aragora.chassis import dead_letters
@@ -35,7 +35,7 @@ async def bus(nats_url):
     jetstream = client.jetstream()
     await jetstream.add_stream(StreamConfig(name=STREAM, subjects=["consumed.*"]))
     await jetstream.add_consumer(
-        STREAM, ConsumerConfig(durable_name=CONSUMER, ack_policy="explicit", ack_wait=30, max_deliver=-1)
+        STREAM, ConsumerConfig(durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT, ack_wait=30, max_deliver=-1)
     )
     yield jetstream
     await client.close()
@@ -173,7 +173,7 @@ async def test_while_the_database_is_away_a_failure_does_not_count_and_is_not_lo
 
 
 async def test_attempts_are_counted_across_workers(bus, consuming, pool):
-    tries = Counter()
+    tries: Counter[str] = Counter()
 
     def worker(name):
         async def handle(_: bytes) -> None:

@@ -62,7 +62,9 @@ async def test_a_retried_letter_that_fails_again_is_open_again_and_a_discarded_o
     assert (again.id, again.attempts, again.resolved_at) == (kept.id, 2, None)
     assert await dead_letters.resolve(conn, kept.id, "discarded", at=NOW, by="ops")
     assert await dead_letters.record(conn, [LETTER]) == 0
-    assert (await dead_letters.fetch(conn, kept.id)).status == "discarded"
+    let_go = await dead_letters.fetch(conn, kept.id)
+    assert let_go
+    assert let_go.status == "discarded"
 
 
 async def test_pages_go_from_the_newest_on_and_can_be_filtered(conn):

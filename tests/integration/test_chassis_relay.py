@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -48,7 +49,7 @@ class Bus:
     def __init__(self) -> None:
         self.received: list[tuple[str, dict, str]] = []
         self.down = False
-        self.after_taking = None
+        self.after_taking: Callable[[], Awaitable[object]] | None = None
 
     async def publish(self, subject, payload, headers):
         if self.down:
@@ -161,7 +162,7 @@ async def test_order_holds_in_every_stream_while_streams_go_side_by_side(pool, a
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    received: dict[str, list[int]] = defaultdict(list)
+    received: dict[int, list[int]] = defaultdict(list)
     at_once, most_at_once = 0, 0
 
     async def publish(_, payload, __):

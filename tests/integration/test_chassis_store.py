@@ -12,7 +12,7 @@ from aragora.contracts import envelope
 from aragora.contracts.envelope import DomainEvent
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ABOUT = {"org_id": "o1", "occurred_at": NOW, "correlation_id": "c-1"}
+ABOUT: dict[str, Any] = {"org_id": "o1", "occurred_at": NOW, "correlation_id": "c-1"}
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ async def test_a_loser_loads_and_decides_again(pool, added):
                 conn,
                 "o1/a",
                 lambda total: [added(n=1)] if total < 7 else [],
-                lambda total, event: total + event.n,
+                lambda total, event: total + event.model_dump()["n"],
                 0,
                 **ABOUT,
                 tries=50,

@@ -154,7 +154,9 @@ async def test_202_means_that_the_bus_has_it_on_disk(
     postgres_server: PostgresServer, metering_template: str, private_nats: Callable[[], Awaitable[EmbeddedNats]]
 ):
     nats = await private_nats()
-    async with metering_platform(postgres_server, metering_template, nats.url(), workers=0) as platform:
+    async with metering_platform(
+        postgres_server, metering_template, nats.url(), account_url=nats.url("metering"), workers=0
+    ) as platform:
         os.kill(nats.pid, signal.SIGSTOP)  # the bus hears nothing
         try:
             requests = [asyncio.create_task(platform.post(native(id=f"e{n}"))) for n in range(80)]
@@ -179,7 +181,9 @@ async def test_without_a_stream_it_is_503_and_sending_again_is_right(
     postgres_server: PostgresServer, metering_template: str, private_nats: Callable[[], Awaitable[EmbeddedNats]]
 ):
     nats = await private_nats()
-    async with metering_platform(postgres_server, metering_template, nats.url()) as platform:
+    async with metering_platform(
+        postgres_server, metering_template, nats.url(), account_url=nats.url("metering")
+    ) as platform:
         await platform.bus.delete_stream(USAGE.name)
         headers = bearer(ALL_SCOPES)
         answer = await platform.client.post(URL, json=native(id="e1", org_id="org_a"), headers=headers)

@@ -1,4 +1,4 @@
-"""The recording transaction on a real Postgres: counted once, priced, folded, and every bad event kept with its reason."""
+"""The recording transaction on a real Postgres: counted once, priced, folded; every bad event kept with its reason."""
 
 import asyncio
 import random
@@ -83,13 +83,13 @@ async def test_only_the_bad_event_of_a_batch_is_lost_to_the_dead_letters(meterin
         cloudevent(tokens_in=-1), cloudevent(tokens_in=2**53 + 1), cloudevent(tokens_in=1.5), cloudevent(id=""),
         cloudevent(id="x" * 129), cloudevent(org_id="a.b"), cloudevent(cost_usd="NaN"), cloudevent(cost_usd="-1"),
         cloudevent(occurred_at=(NOON + timedelta(hours=2)).isoformat()), cloudevent(occurred_at="2026-06-15T12:00:00"),
-        cloudevent(occurred_at="yesterday"), cloudevent(model="nul\x00"), cloudevent(metadata=[1]), cloudevent(event_type=...),
-        cloudevent(id="twin", tokens_in=2),
+        cloudevent(occurred_at="yesterday"), cloudevent(model="nul\x00"), cloudevent(metadata=[1]),
+        cloudevent(event_type=...), cloudevent(id="twin", tokens_in=2),
     ]  # fmt: skip
     good = [cloudevent(id="twin", tokens_in=1), *(cloudevent() for _ in range(3)), cloudevent(unheard_of=1)]
     bodies = [
-        ("usage.recorded.0", 1, message(*good, *bad)), ("usage.recorded.0", 2, b"\xff\xfe"), ("usage.recorded.0", 3, b"{"),
-        ("usage.recorded.0", 4, b"[" * 100_000), ("usage.recorded.0", 5, b"[]"),
+        ("usage.recorded.0", 1, message(*good, *bad)), ("usage.recorded.0", 2, b"\xff\xfe"),
+        ("usage.recorded.0", 3, b"{"), ("usage.recorded.0", 4, b"[" * 100_000), ("usage.recorded.0", 5, b"[]"),
     ]  # fmt: skip
     async with recorder(metering_database_url) as rec:
         for _ in range(2):  # a redelivery adds no letter
@@ -137,7 +137,8 @@ async def test_any_duplication_and_order_and_concurrency_gives_the_same_totals(m
     events = [
         cloudevent(
             org_id=f"org_{rnd.randrange(5)}", user_id=f"u{rnd.randrange(3)}", tokens_in=rnd.randrange(10**6),
-            occurred_at=(NOON - timedelta(hours=rnd.randrange(2000))).isoformat(), model=rnd.choice(["gpt-4o", "gpt-4o-mini"]),
+            occurred_at=(NOON - timedelta(hours=rnd.randrange(2000))).isoformat(),
+            model=rnd.choice(["gpt-4o", "gpt-4o-mini"]),
         )
         for _ in range(1500)
     ]  # fmt: skip

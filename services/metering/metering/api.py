@@ -13,7 +13,7 @@ from aragora.chassis.security import Principal, authorize_org, require
 from aragora.chassis.sql import Pool
 from aragora.contracts.usage import InvalidUsage, UsageEvent
 from metering import answers, reading
-from metering.answers import answer, documented
+from metering.answering import answer, body_schema, documented
 from metering.edge import BusUnavailable, EdgeOverloaded, UsagePublisher
 from metering.ingest import CLOUDEVENT, CLOUDEVENT_BATCH, JSON, NDJSON, StrictUsageRecorded, UnreadableBody, read_body
 
@@ -53,10 +53,10 @@ def pool_of(request: Request) -> Pool:
         "requestBody": {
             "required": True,
             "content": {
-                JSON: {"schema": answers.body_schema(UsageEvent | list[UsageEvent])},
+                JSON: {"schema": body_schema(UsageEvent | list[UsageEvent])},
                 **{kind: {"schema": {"type": "string", "description": "One native event per line"}} for kind in NDJSON},
-                CLOUDEVENT: {"schema": answers.body_schema(StrictUsageRecorded)},
-                CLOUDEVENT_BATCH: {"schema": answers.body_schema(list[StrictUsageRecorded])},
+                CLOUDEVENT: {"schema": body_schema(StrictUsageRecorded)},
+                CLOUDEVENT_BATCH: {"schema": body_schema(list[StrictUsageRecorded])},
             },
         }
     },

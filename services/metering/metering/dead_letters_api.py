@@ -13,7 +13,7 @@ from aragora.chassis.security import Principal, require
 from aragora.chassis.sql import Connection
 from aragora.contracts.ids import new_id
 from metering import answers
-from metering.answers import answer, documented
+from metering.answering import answer, documented
 from metering.api import pool_of
 
 router = APIRouter(prefix="/api/usage/dead-letters", tags=["dead letters"])

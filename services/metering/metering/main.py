@@ -19,7 +19,7 @@ from aragora.billing.pricebook import PriceBook
 from aragora.chassis import app as chassis_app
 from aragora.chassis import inbox
 from aragora.chassis.app import Check
-from aragora.chassis.consume import consume_policy
+from aragora.chassis.consume import consume_policy, drain
 from aragora.chassis.relay import Relay
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.sql import Pool
@@ -109,6 +109,7 @@ async def run_worker(settings: Settings) -> None:
                 tasks.create_task(_serve_probes(settings, settings.worker_port, readiness(side_pool, broker), stop))
             await stop.wait()
         log.info("worker_draining")
+        await drain(broker)
         await broker.stop()
         await relay.stop()
     log.info("worker_stopped")

@@ -4,15 +4,17 @@ import base64
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import asyncpg
 import msgspec
 
 from aragora.billing.prices.tables import ALWAYS, PriceRow
 from aragora.billing.rating import EXACT, trimmed
 from metering import answers
 from metering.projections import month_of
+
+if TYPE_CHECKING:
+    import asyncpg
 
 Row: TypeAlias = "asyncpg.Record"
 

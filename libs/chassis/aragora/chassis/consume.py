@@ -15,9 +15,11 @@ are declared without a limit of deliveries, since the server would count the tra
 Handlers get the bytes of a message as they came, and decode them: what cannot be decoded is a failure like any other.
 """
 
+import asyncio
 import copy
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypedDict
@@ -25,6 +27,8 @@ from typing import Any, TypedDict
 import nats.errors
 import structlog
 from faststream import AckPolicy, BaseMiddleware, ContextRepo, StreamMessage
+from faststream.nats import NatsBroker
+from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
@@ -63,6 +67,38 @@ async def _fetch_with_its_own_timeout(
 
 
 JetStreamContext.PullSubscription.fetch = _fetch_with_its_own_timeout  # type: ignore[assignment,method-assign]
+
+
+async def drain(broker: NatsBroker, timeout_seconds: float = 20) -> None:
+    """Fetch no further batch and finish those that are here; afterwards `broker.stop()` leaves nothing behind.
+
+    By itself FastStream's `stop` drops what was fetched and not begun: it would come again only after the consumer's
+    `ack_wait`. What is not finished in time comes again like that too.
+    """
+    closed = [
+        _closed(subscriber.subscription, subscriber.pull_sub.batch_size)
+        for subscriber in broker.subscribers
+        if isinstance(subscriber, BatchPullStreamSubscriber) and subscriber.subscription
+    ]
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(gate.wait() for gate in closed)), timeout_seconds)
+
+
+def _closed(subscription: JetStreamContext.PullSubscription, batch_size: int) -> asyncio.Event:
+    """Closes a subscription's `fetch`. The event is set once its subscriber asks for a new batch, in vain."""
+    idle = asyncio.Event()
+
+    async def fetch_no_more(batch: int = 1, timeout: float | None = 5, heartbeat: float | None = None) -> list[Msg]:
+        if subscription.pending_msgs:
+            return await _fetch_with_its_own_timeout(subscription, subscription.pending_msgs, timeout, heartbeat)
+        if batch < batch_size:  # it holds some of the batch already, and now handles these
+            raise nats.errors.TimeoutError
+        idle.set()
+        until_it_is_stopped: asyncio.Future[list[Msg]] = asyncio.get_running_loop().create_future()
+        return await until_it_is_stopped
+
+    subscription.fetch = fetch_no_more  # type: ignore[method-assign]
+    return idle
 
 
 class ConsumePolicy(TypedDict):

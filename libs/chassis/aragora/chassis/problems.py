@@ -79,13 +79,19 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": title_of(status), "content": content} for status in statuses}
 
 
-async def on_http_exception(_: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answers what routes and Starlette itself (404, 405) raise."""
     if isinstance(error, Problem):
         return error.response()
     if not isinstance(error, HTTPException):  # Starlette's handlers are typed for any exception
         raise error
-    return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of one of the path's routes; RFC 9110 (10.2.1) wants those of all
+        path = getattr(request.scope.get("route"), "path", "")
+        methods = request.app.openapi()["paths"].get(path, ())
+        headers |= {"Allow": ", ".join(sorted(map(str.upper, methods)))} if methods else {}
+    return Problem(error.status_code, str(error.detail), headers=headers).response()
 
 
 async def on_invalid_request(_: Request, error: Exception) -> Response:

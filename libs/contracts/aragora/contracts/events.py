@@ -4,7 +4,6 @@ Each type and version has one canonical example in `examples/`, which must decod
 ever, and a JSON Schema in `schemas/`.
 """
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
@@ -56,5 +55,5 @@ class PaymentFailed(DomainEvent):
     attempt: Annotated[int, Field(ge=1)]
     amount: UsdAmount
     currency: Annotated[str, Field(pattern=r"^[a-z]{3}$")]
-    failed_at: datetime
+    failed_at: AwareDatetime
     grace_ends_at: AwareDatetime

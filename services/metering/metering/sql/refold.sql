@@ -87,8 +87,17 @@ WHERE live.org_id = wrong.org_id AND live.day = wrong.day AND live.user_id = wro
     AND live.event_type = wrong.event_type AND live.provider = wrong.provider AND live.model = wrong.model
 
 -- name: insert_right_daily
-INSERT INTO usage_daily
-SELECT refolded.*
+INSERT INTO usage_daily (
+    org_id, day, user_id, event_type, provider, model,
+    events, debates, api_calls, tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning,
+    tokens_audio_in, tokens_audio_out, requests, searches, images, pages, seconds, cost_usd,
+    unpriced_events, failed_events, timed_events, response_time_ms
+)
+SELECT
+    org_id, day, user_id, event_type, provider, model,
+    events, debates, api_calls, tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning,
+    tokens_audio_in, tokens_audio_out, requests, searches, images, pages, seconds, cost_usd,
+    unpriced_events, failed_events, timed_events, response_time_ms
 FROM refolded_daily AS refolded
 JOIN daily_differences AS wrong USING (org_id, day, user_id, event_type, provider, model)
 
