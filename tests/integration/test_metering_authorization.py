@@ -114,6 +114,11 @@ async def test_what_is_open_to_all(platform: MeteringPlatform, route: tuple[str,
     assert (await platform.client.get(route[1])).status_code == 200
 
 
+async def test_a_path_tells_the_methods_of_all_its_routes(platform: MeteringPlatform):
+    answer = checked(await platform.client.options("/api/usage/events"))
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+
+
 async def test_nobody_sees_into_another_organization(platform: MeteringPlatform):
     namesake = token("ann", OTHER)
     month = await platform.get("/api/subscription/usage/ann", key=namesake, billing_period="2026-06")

@@ -40,7 +40,7 @@ DataDir = Annotated[
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the HTTP API listens.")]
 Host = Annotated[str, typer.Option(help="The address it listens on; 0.0.0.0 opens it to the network.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, max=64, help="Metering workers; by default cores - 1, from 2 to 4.")
+    int | None, typer.Option(min=1, max=64, help="Metering workers; by default half the cores, at least 2.")
 ]
 FixedPort = Annotated[int | None, typer.Option(min=1, max=65535, help="By default the usual one, or a free one.")]
 DEFAULT_DATA_DIR = Path(".data")

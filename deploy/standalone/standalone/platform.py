@@ -45,8 +45,8 @@ class Options:
 
     @property
     def worker_count(self) -> int:
-        """Metering workers: as told, else one less than the cores, from 2 to 4."""
-        return self.workers if self.workers is not None else max(2, min(4, machine.cores() - 1))
+        """Metering workers: as told, else half the cores, from 2 to 8; the other half is Postgres' and the bus'."""
+        return self.workers if self.workers is not None else max(2, min(8, machine.cores() // 2))
 
 
 def environment(secrets: Credentials, running: Running, account: str = "metering") -> dict[str, str]:

@@ -19,7 +19,7 @@ from aragora.billing.pricebook import PriceBook
 from aragora.chassis import app as chassis_app
 from aragora.chassis import inbox
 from aragora.chassis.app import Check
-from aragora.chassis.consume import consume_policy, drain
+from aragora.chassis.consume import consume_policy, disconnect, drain
 from aragora.chassis.relay import Relay
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.sql import Pool
@@ -73,7 +73,7 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
             try:
                 yield
             finally:
-                await broker.stop()
+                await disconnect(broker)
 
     return running
 
@@ -110,8 +110,8 @@ async def run_worker(settings: Settings) -> None:
             await stop.wait()
         log.info("worker_draining")
         await drain(broker)
-        await broker.stop()
         await relay.stop()
+        await disconnect(broker)
     log.info("worker_stopped")
 
 
@@ -163,7 +163,7 @@ async def _keep_house(pool: Pool, stop: asyncio.Event) -> None:
                 await open_due_month(pool, now)
                 async with pool.acquire() as connection:
                     await inbox.forget_before(connection, now - FORGET_FAILURES_AFTER)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
                 # Recording goes on in the month that is open; a minute later this is tried again.
                 log.warning("housekeeping_failed", error=str(error))
 
@@ -171,10 +171,11 @@ async def _keep_house(pool: Pool, stop: asyncio.Event) -> None:
 async def _serve_probes(settings: Settings, port: int, checks: dict[str, Check], stop: asyncio.Event) -> None:
     probes = chassis_app.create_app(title="Aragora Metering worker", version=VERSION, routers=[], readiness=checks)
     serving = asyncio.create_task(chassis_app.serve(probes, settings.host, port))
-    # Once it serves, signals reach it first, and it ends by them; before that they reach only `stop`.
     told = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
+    # A signal ends it too, unless it came before it was listened to.
+    await asyncio.wait({serving}, timeout=1)
     serving.cancel()
     with suppress(asyncio.CancelledError):
         await serving

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from standalone import credentials, machine
+from standalone import credentials, datadir, machine
 from standalone.bench import http_measures, measures
 from standalone.bench.http_measures import median, percentile
 from standalone.bench.load import Shape
@@ -40,7 +40,7 @@ async def run(*, events: int, workers: int | None, shape: Shape, say: Say) -> Re
     try:
         running = await platform.start()
         bench = Bench(
-            running=running,
+            running=datadir.last_run(scratch) or running,  # with the processes' ids
             service_key=secrets.service_key,
             database_url=environment(secrets, running)["DATABASE_URL"],
             bus_url=f"nats://operator:{secrets.bus['operator']}@127.0.0.1:{running.nats_port}",

@@ -26,7 +26,7 @@ class Figure:
     def shown(self) -> str:
         """The value, with the digits that mean something."""
         digits = 0 if self.value >= 100 else 1 if self.value >= 10 else 2
-        return f"{self.value:,.{digits}f} {self.unit}"
+        return f"{self.value:,.{digits}f} {self.unit}".strip()
 
     @property
     def verdict(self) -> str:
@@ -93,10 +93,12 @@ def _markdown(report: Report) -> str:
 
 Written by `make bench` on {report.day}. Run it on your own machine: the ratios travel better than the absolute figures.
 
-**Machine:** {report.machine}. Publishers, NATS, Postgres, the API and the workers share these cores.
+**Machine:** {report.machine}.
+Publishers, NATS, Postgres, the API and the workers share these cores.
 
-**Load:** {report.load}. Messages of 500 events, as the edge makes them; Postgres with `fsync` and
-`synchronous_commit` on, NATS with `sync_interval: always`.
+**Load:** {report.load}.
+Messages of 500 events, as the edge makes them; Postgres with `fsync` and `synchronous_commit` on, NATS with
+`sync_interval: always`.
 
 | figure | measured | target | reached |
 |---|---:|---|---|

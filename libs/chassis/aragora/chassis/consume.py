@@ -69,8 +69,8 @@ async def _fetch_with_its_own_timeout(
 JetStreamContext.PullSubscription.fetch = _fetch_with_its_own_timeout  # type: ignore[assignment,method-assign]
 
 
-async def drain(broker: NatsBroker, timeout_seconds: float = 20) -> None:
-    """Fetch no further batch and finish those that are here; afterwards `broker.stop()` leaves nothing behind.
+async def drain(broker: NatsBroker, timeout_seconds: float = 10) -> None:
+    """Fetch no further batch and finish those that are here; afterwards `disconnect` leaves nothing behind.
 
     By itself FastStream's `stop` drops what was fetched and not begun: it would come again only after the consumer's
     `ack_wait`. What is not finished in time comes again like that too.
@@ -82,6 +82,12 @@ async def drain(broker: NatsBroker, timeout_seconds: float = 20) -> None:
     ]
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(*(gate.wait() for gate in closed)), timeout_seconds)
+
+
+async def disconnect(broker: NatsBroker, timeout_seconds: float = 5) -> None:
+    """Stop the broker, in bounded time, also while the bus is away and has no ear for a farewell."""
+    with suppress(TimeoutError, nats.errors.Error):
+        await asyncio.wait_for(broker.stop(), timeout_seconds)
 
 
 def _closed(subscription: JetStreamContext.PullSubscription, batch_size: int) -> asyncio.Event:

@@ -7,6 +7,7 @@ import nats.js.errors
 _PASSING = (
     OSError,  # refused, reset, unreachable, not resolved; TimeoutError too
     asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of an operation
     asyncpg.OperatorInterventionError,  # shutdown, crash, not yet started, cancelled
     asyncpg.TransactionRollbackError,  # serialization failure, deadlock
     asyncpg.LockNotAvailableError,
