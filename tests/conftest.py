@@ -7,10 +7,12 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 import servers
+from metering_platform import MeteringPlatform, metering_platform
 from servers import PostgresServer
 
 from aragora.chassis.migrate import migrate
 from aragora.chassis.topology import apply_topology
+from aragora.contracts.ids import new_id
 from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats, connect_once
 from standalone.postgres import EmbeddedPostgres
 
@@ -56,6 +58,27 @@ async def metering_database_url(postgres_server: PostgresServer, metering_templa
     name = await postgres_server.create_database(metering_template)
     yield postgres_server.url_of(name)
     await postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+async def platform(
+    postgres_server: PostgresServer, metering_template: str, nats_server: str
+) -> AsyncIterator[MeteringPlatform]:
+    """Metering as it runs in production: an API process and a worker process, shared by a module's tests."""
+    async with metering_platform(postgres_server, metering_template, nats_server) as running:
+        yield running
+
+
+@pytest.fixture
+def org() -> str:
+    """An organization that nobody else has."""
+    return f"org_{new_id().hex}"
+
+
+@pytest.fixture
+def user() -> str:
+    """A person whom nobody else knows."""
+    return f"user_{new_id().hex}"
 
 
 @pytest.fixture

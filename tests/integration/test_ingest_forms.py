@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import httpx
-import pytest
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -19,25 +18,11 @@ from servers import PostgresServer, eventually
 from usage import cloudevent, native
 
 from aragora.chassis.topology import apply_topology
-from aragora.contracts.ids import new_id
 from aragora.contracts.topology import USAGE
 from aragora.contracts.usage import USAGE_RECORDED
 from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
 
 URL = "/api/usage/events"
-
-
-@pytest.fixture(scope="module")
-async def platform(
-    postgres_server: PostgresServer, metering_template: str, nats_server: str
-) -> AsyncIterator[MeteringPlatform]:
-    async with metering_platform(postgres_server, metering_template, nats_server) as running:
-        yield running
-
-
-@pytest.fixture
-def org() -> str:
-    return f"org_{new_id().hex}"
 
 
 async def logged(platform: MeteringPlatform, org: str) -> list[dict[str, Any]]:

@@ -1,37 +1,14 @@
 """What people read: the documented answers, with exact money, on a running platform."""
 
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import pytest
-from metering_platform import MeteringPlatform, metering_platform
-from servers import PostgresServer
+from metering_platform import MeteringPlatform
 from usage import native
 
-from aragora.contracts.ids import new_id
-
 EVENTS = "/api/usage/events"
-
-
-@pytest.fixture(scope="module")
-async def platform(
-    postgres_server: PostgresServer, metering_template: str, nats_server: str
-) -> AsyncIterator[MeteringPlatform]:
-    async with metering_platform(postgres_server, metering_template, nats_server) as running:
-        yield running
-
-
-@pytest.fixture
-def org() -> str:
-    return f"org_{new_id().hex}"
-
-
-@pytest.fixture
-def user() -> str:
-    return f"user_{new_id().hex}"
 
 
 async def read(platform: MeteringPlatform, path: str, **params: Any) -> Any:

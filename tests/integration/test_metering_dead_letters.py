@@ -1,33 +1,18 @@
 """Dead letters over HTTP: listed, inspected, retried, discarded."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import httpx
-import pytest
-from metering_platform import KEYS, MeteringPlatform, bearer, checked, metering_platform
-from servers import PostgresServer, eventually
+from metering_platform import KEYS, MeteringPlatform, bearer, checked
+from servers import eventually
 from usage import cloudevent, message
 
 from aragora.contracts.ids import new_id
 
 LETTERS = "/api/usage/dead-letters"
-
-
-@pytest.fixture(scope="module")
-async def platform(
-    postgres_server: PostgresServer, metering_template: str, nats_server: str
-) -> AsyncIterator[MeteringPlatform]:
-    async with metering_platform(postgres_server, metering_template, nats_server) as running:
-        yield running
-
-
-@pytest.fixture
-def org() -> str:
-    return f"org_{new_id().hex}"
 
 
 async def publish(platform: MeteringPlatform, *events: dict[str, Any]) -> None:

@@ -6,27 +6,10 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-import pytest
-from metering_platform import MeteringPlatform, metering_platform
-from servers import PostgresServer
+from metering_platform import MeteringPlatform
 from usage import native
 
-from aragora.contracts.ids import new_id
-
 EVENTS = "/api/usage/events"
-
-
-@pytest.fixture(scope="module")
-async def platform(
-    postgres_server: PostgresServer, metering_template: str, nats_server: str
-) -> AsyncIterator[MeteringPlatform]:
-    async with metering_platform(postgres_server, metering_template, nats_server) as running:
-        yield running
-
-
-@pytest.fixture
-def org() -> str:
-    return f"org_{new_id().hex}"
 
 
 async def pages(
