@@ -1,4 +1,4 @@
-"""The bus: its streams, its one consumer of usage, its users and what each may do.
+"""The bus: its streams, their consumers, its users and what each may do.
 
 Declared here once, applied by `aragora topology apply`, and never by a service at start-up.
 """
@@ -94,7 +94,23 @@ METERING_WORKERS = tuple(
     )
     for lane in range(LANES)
 )
-CONSUMERS = METERING_WORKERS
+METERING_ENTITLEMENTS = Consumer(
+    name="metering-entitlements",
+    stream=EVENTS.name,
+    filter_subjects=("events.billing.EntitlementsChanged.*", "events.billing.PlanPublished.*"),
+    description="Metering keeps its own copy of what organizations may do",
+)
+BILLING_ORGANIZATIONS = Consumer(
+    name="billing-organizations",
+    stream=EVENTS.name,
+    filter_subjects=("events.auth.OrganizationCreated.*", "events.auth.MemberJoined.*", "events.auth.MemberRemoved.*"),
+    description="Billing gives every new organization the default plan",
+)
+CONSUMERS = (*METERING_WORKERS, METERING_ENTITLEMENTS, BILLING_ORGANIZATIONS)
+
+LIMITS_QUEUE = "metering"
+"""The queue group in which metering's processes share the questions on `rpc.metering.*`."""
+LIMIT_VERBS = ("check", "reserve", "release", "extend")
 
 
 def _may_consume(consumer: Consumer) -> tuple[str, ...]:
@@ -111,9 +127,16 @@ METERING = Account(
     publish=(
         "usage.recorded.*",
         "events.metering.*.*",
-        *(subject for lane in METERING_WORKERS for subject in _may_consume(lane)),
+        "rpc.notifier.unread_alerts",
+        *(subject for one in (*METERING_WORKERS, METERING_ENTITLEMENTS) for subject in _may_consume(one)),
     ),
     subscribe=("_INBOX.metering.>", "rpc.metering.*"),
+)
+BILLING = Account(
+    name="billing",
+    description="The billing service, API and worker",
+    publish=("events.billing.*.*", *_may_consume(BILLING_ORGANIZATIONS)),
+    subscribe=("_INBOX.billing.>", "rpc.billing.*"),
 )
 ACCOUNTS = (
     Account(
@@ -123,10 +146,11 @@ ACCOUNTS = (
         subscribe=(">",),
     ),
     METERING,
+    BILLING,
     Account(
         name="publisher",
-        description="Services in any language that publish usage straight to the bus",
-        publish=("usage.recorded.*",),
+        description="Services in any language that publish usage, and ask before they cause it, straight on the bus",
+        publish=("usage.recorded.*", *(f"rpc.metering.{verb}" for verb in LIMIT_VERBS)),
         subscribe=("_INBOX.publisher.>",),
     ),
 )
