@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -248,3 +248,16 @@ async def serve(
         timeout_graceful_shutdown=grace_seconds,
     )
     await _Server(config, app, drain_seconds).serve()
+
+
+async def serve_probes(title: str, readiness: Mapping[str, Check], host: str, port: int, stop: asyncio.Event) -> None:
+    """Serves a worker's probes and metrics until `stop` is set. A signal that ends the serving sets it too."""
+    app = create_app(title=title, version="1", routers=(), readiness=readiness)
+    serving = asyncio.create_task(serve(app, host, port))
+    await asyncio.wait({serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    # A signal ends it too, unless it came before it was listened to.
+    await asyncio.wait({serving}, timeout=1)
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving

@@ -77,6 +77,28 @@ async def append(
     ]
 
 
+async def append_each(
+    conn: Connection, events: Sequence[tuple[str, str, DomainEvent]], *, occurred_at: datetime
+) -> None:
+    """Appends many (organization, stream, event), each at the end of its stream, in one round trip.
+
+    For streams that the caller keeps others from by another lock of its own.
+
+    Raises:
+        VersionConflict: somebody else appended to one of the streams all the same; nothing was appended.
+    """
+    if not events:
+        return
+    orgs, streams, appended = zip(*events, strict=True)
+    ids = [new_id() for _ in events]
+    types = [event.type_name for event in appended]
+    fields = [event.model_dump_json() for event in appended]
+    try:
+        await conn.execute(queries.append_each, orgs, streams, ids, types, fields, occurred_at)
+    except asyncpg.UniqueViolationError as error:
+        raise VersionConflict("somebody else appended to one of the streams: roll back and do it again") from error
+
+
 async def load(conn: Connection, stream: str, *, org_id: str) -> tuple[int, list[DomainEvent]]:
     """The stream's version, which is its number of events, and the events, each in its latest version."""
     rows = await conn.fetch(queries.load_stream, org_id, stream)

@@ -11,6 +11,23 @@ WITH appended AS (
 )
 SELECT position, version, recorded_at, pg_notify('outbox', '') FROM appended ORDER BY version
 
+-- name: append_each
+WITH incoming AS (
+    SELECT org_id, stream, id, type, data, n, row_number() OVER (PARTITION BY org_id, stream ORDER BY n) AS place
+    FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[])
+         WITH ORDINALITY AS e (org_id, stream, id, type, data, n)
+), appended AS (
+    INSERT INTO events (org_id, stream, version, id, type, data, occurred_at, correlation_id)
+    SELECT org_id, stream,
+           place + coalesce((SELECT max(e.version) FROM events e WHERE e.org_id = i.org_id AND e.stream = i.stream), 0),
+           id, type, data::jsonb, $6, id::text
+    FROM incoming i ORDER BY n
+    RETURNING org_id, position
+), queued AS (
+    INSERT INTO outbox (org_id, position) SELECT org_id, position FROM appended
+)
+SELECT pg_notify('outbox', '')
+
 -- name: load_stream
 SELECT version, type, data::text FROM events WHERE org_id = $1 AND stream = $2 ORDER BY version
 

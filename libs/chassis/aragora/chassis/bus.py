@@ -1,0 +1,50 @@
+"""A service's connection to the bus, and whether the service can do its work."""
+
+from typing import Any
+
+import structlog
+from faststream.nats import NatsBroker
+from faststream.security import SASLPlaintext
+
+from aragora.chassis.app import Check
+from aragora.chassis.sql import Pool
+from aragora.contracts.topology import Account
+
+_log = structlog.get_logger(__name__)
+
+
+def connect_bus(url: str, user: str | None, password: str | None, account: Account, **policy: Any) -> NatsBroker:
+    """A connection that is not yet open, and that reconnects for ever.
+
+    Args:
+        url: of the bus.
+        user: its user there; None where the bus asks for none.
+        password: the user's.
+        account: whose inbox prefix answers come back on.
+        **policy: further arguments of `NatsBroker`, such as those of `consume.consume_policy`.
+    """
+    return NatsBroker(
+        url,
+        security=None if user is None else SASLPlaintext(username=user, password=password or ""),
+        inbox_prefix=account.inbox_prefix,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        logger=None,
+        error_cb=_log_error,
+        graceful_timeout=20,
+        **policy,
+    )
+
+
+async def _log_error(error: Exception) -> None:
+    _log.warning("bus_error", error=str(error) or type(error).__name__)
+
+
+def readiness(pool: Pool, broker: NatsBroker) -> dict[str, Check]:
+    """What must answer before a service can do its work: its database and the bus."""
+
+    async def bus() -> None:
+        if not await broker.ping(timeout=1):
+            raise ConnectionError("not connected to NATS")
+
+    return {"postgres": lambda: pool.fetchval("SELECT 1"), "nats": bus}
