@@ -8,8 +8,10 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-PACKAGES := libs/contracts libs/chassis libs/sdk services/metering deploy/standalone
+PACKAGES := libs/contracts libs/chassis libs/sdk services/metering services/billing deploy/standalone
 CODE := libs services deploy tests
+# Each of them has servers of its own, unless a NATS server is given: its streams are deleted before every test.
+SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-long check format bench verify lock api-docs clean
@@ -27,7 +29,7 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 	@$(BIN)/aragora demo $(ARGS)
 
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-long: $(READY)  ## Run the long tests: the fault test with a million events
 	@$(BIN)/python -m pytest -m long $(ARGS)

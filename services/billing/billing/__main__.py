@@ -1,0 +1,5 @@
+"""`python -m billing`."""
+
+from billing.cli import app
+
+app(prog_name="billing")

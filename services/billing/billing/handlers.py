@@ -1,0 +1,80 @@
+"""What billing does when auth tells of organizations and people. Every side effect of the consumer is in this file.
+
+A batch of messages is one transaction, and handling one twice changes nothing: an organization that has a subscription
+is left alone, and of two things said about a member the one that happened later counts, in whatever order they come.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated
+
+from faststream import Context
+from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats.message import NatsBatchMessage
+
+from aragora.chassis.sql import Connection, Pool
+from aragora.contracts import topology
+from aragora.contracts.envelope import DomainEvent, Envelope, decode
+from aragora.contracts.events import MemberJoined, MemberRemoved, OrganizationCreated
+from billing import subscriptions
+from billing.commands import Enroll
+from billing.subscriptions import queries
+
+Clock = Callable[[], datetime]
+
+FETCH_MESSAGES = 100
+FETCH_SECONDS = 0.5
+
+
+def subscribe(broker: NatsBroker, pool: Pool, clock: Clock) -> None:
+    """Listen to auth. What becomes of a failed batch is for `chassis.consume`."""
+    consumer = topology.BILLING_ORGANIZATIONS
+
+    @broker.subscriber(
+        "events.auth.*.*",
+        stream=JStream(consumer.stream, declare=False),
+        durable=consumer.name,
+        inbox_prefix=f"{topology.BILLING.inbox_prefix}.".encode(),
+        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
+        title=consumer.name,
+        description=consumer.description,
+    )
+    async def follow_auth(message: Annotated[NatsBatchMessage, Context("message")]) -> None:
+        await follow(pool, [one.data for one in message.raw_message], clock())
+
+
+async def follow(pool: Pool, messages: Sequence[bytes], now: datetime) -> None:
+    """Enroll the organizations and note the members that these messages tell of.
+
+    Raises:
+        pydantic.ValidationError, UnknownEventType: one of them is no event of auth. Nothing was done.
+    """
+    events = [decode(message) for message in messages]
+    # In the order of the organizations, so that two batches never wait for each other.
+    events.sort(key=lambda one: one[0].subject)
+    async with pool.acquire() as connection, connection.transaction():
+        known = await subscriptions.load_plans(connection)
+        for envelope, event in events:
+            if isinstance(event, OrganizationCreated):
+                await subscriptions.execute(
+                    connection,
+                    envelope.subject,
+                    Enroll(),
+                    known,
+                    now=now,
+                    correlation_id=envelope.correlationid,
+                    causation_id=envelope.id,
+                )
+            await _note_member(connection, envelope, event)
+
+
+async def _note_member(connection: Connection, envelope: Envelope, event: DomainEvent) -> None:
+    match event:
+        case OrganizationCreated():
+            user_id = event.owner_id
+        case MemberJoined() | MemberRemoved():
+            user_id = event.user_id
+        case _:
+            return
+    joined = not isinstance(event, MemberRemoved)
+    await connection.execute(queries.save_member, envelope.subject, user_id, joined, envelope.time, envelope.id)

@@ -1,0 +1,57 @@
+-- Plans.
+
+-- name: all_plans
+SELECT plan, version, name, rank, price_usd_per_month, seats, features::text, limits::text, trial_days, listed,
+       is_default, source, published_at
+FROM subscription_plans ORDER BY plan, version
+
+-- name: save_plan
+-- A version never changes; announced once more, it is there already.
+INSERT INTO subscription_plans (
+    plan, version, name, rank, price_usd_per_month, seats, features, limits, trial_days, listed, is_default, source,
+    published_at
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb, $9, $10, $11, $12, $13)
+ON CONFLICT DO NOTHING
+
+-- name: catalog_plans
+-- Plans that the catalog ever published, gone or not.
+SELECT DISTINCT plan FROM subscription_plans WHERE source = 'catalog' ORDER BY plan
+
+-- Subscriptions.
+
+-- name: save_subscription
+INSERT INTO subscriptions (
+    org_id, plan, plan_version, status, trial_ends_at, comp_until, pending_plan, pending_version, pending_at, due_at,
+    revision
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (org_id) DO UPDATE SET
+    plan = excluded.plan, plan_version = excluded.plan_version, status = excluded.status,
+    trial_ends_at = excluded.trial_ends_at, comp_until = excluded.comp_until, pending_plan = excluded.pending_plan,
+    pending_version = excluded.pending_version, pending_at = excluded.pending_at, due_at = excluded.due_at,
+    revision = excluded.revision
+
+-- name: subscription_of
+SELECT org_id, plan, plan_version, status, trial_ends_at, comp_until, pending_plan, pending_version, pending_at
+FROM subscriptions WHERE org_id = $1
+
+-- name: due_organizations
+SELECT org_id FROM subscriptions WHERE due_at <= $1 ORDER BY due_at, org_id LIMIT $2
+
+-- name: organizations_after
+-- A page of all organizations, in the order of their ids.
+SELECT org_id FROM subscriptions WHERE org_id > $1 ORDER BY org_id LIMIT $2
+
+-- Members.
+
+-- name: save_member
+-- What happened earlier changes nothing when it comes later.
+INSERT INTO organization_members AS m (org_id, user_id, is_member, changed_at, changed_by)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (org_id, user_id) DO UPDATE SET
+    is_member = excluded.is_member, changed_at = excluded.changed_at, changed_by = excluded.changed_by
+WHERE (m.changed_at, m.changed_by) < (excluded.changed_at, excluded.changed_by)
+
+-- name: organizations_of_user
+SELECT org_id FROM organization_members WHERE user_id = $1 AND is_member ORDER BY org_id LIMIT 2

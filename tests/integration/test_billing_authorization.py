@@ -1,0 +1,102 @@
+"""Who may do what with plans and subscriptions: every route, with every kind of credential."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from billing_platform import BillingPlatform, billing_platform
+from metering_platform import KEYS, token
+from servers import PostgresServer
+
+from billing.main import create_app
+from billing.settings import Settings
+
+ORG, OTHER = "org_ours", "org_theirs"
+SUBSCRIPTION = "/api/subscription/organizations/{org_id}/subscription"
+PLAN = "/api/subscription/plans/{plan}"
+
+
+@pytest.fixture(scope="module")
+async def billing(
+    postgres_server: PostgresServer, billing_template: str, nats_server: str
+) -> AsyncIterator[BillingPlatform]:
+    async with billing_platform(postgres_server, billing_template, nats_server, workers=0) as running:
+        for org in (ORG, OTHER):
+            await running.read("PUT", SUBSCRIPTION.format(org_id=org), {"plan": "starter"})
+        yield running
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a route answers to whom."""
+
+    scope: str | None = "operator"
+    service: int = 200
+    stranger: int = 403
+    member: int = 403
+    owner: int = 403
+    body: Any = None
+
+
+ANYONE = Access(None, stranger=200, member=200, owner=200)
+ROUTES: dict[tuple[str, str], Access] = {
+    ("GET", "/api/subscription/plans"): ANYONE,
+    ("GET", "/api/subscription/user/{user_id}/subscription"): Access("usage.read", 404, 200, 200, 200),
+    ("GET", SUBSCRIPTION): Access(member=200, owner=200),
+    ("PUT", SUBSCRIPTION): Access(body={"plan": "starter"}),
+    ("POST", f"{SUBSCRIPTION}/change"): Access(owner=402, body={"plan": "professional"}),
+    ("POST", f"{SUBSCRIPTION}/cancel"): Access(owner=200, body={"at_period_end": True}),
+    ("POST", f"{SUBSCRIPTION}/resume"): Access(service=409, owner=200),
+    ("POST", f"{SUBSCRIPTION}/trial"): Access(body={"plan": "enterprise", "days": 3}),
+    ("POST", f"{SUBSCRIPTION}/comp"): Access(body={"plan": "enterprise"}),
+    ("POST", f"{SUBSCRIPTION}/move"): Access(service=409),
+    ("POST", PLAN): Access(service=422, body={}),
+    ("GET", f"{PLAN}/versions"): Access(),
+    ("POST", f"{PLAN}/retire"): Access(service=409),
+}
+PAGES = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/healthz", "/readyz", "/metrics"}
+
+
+def test_every_route_is_in_the_table():
+    app = create_app(Settings(DATABASE_URL="postgresql://nowhere"))
+    documented = {
+        (method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations
+    }
+    assert {route for route in documented if route[1] not in PAGES} == ROUTES.keys()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+async def test_access(billing: BillingPlatform, route: tuple[str, str]):
+    (method, path), access = route, ROUTES[route]
+    path = path.format(org_id=ORG, user_id="ann", plan="free")
+    await billing.read("PUT", SUBSCRIPTION.format(org_id=ORG), {"plan": "starter"})
+    if path.endswith("/resume"):
+        await billing.read("POST", SUBSCRIPTION.format(org_id=ORG) + "/cancel")
+    who: list[tuple[str, str | None, int]] = [
+        ("nobody", None, 401),
+        ("an unknown key", "svc_" + "x" * 43, 401),
+        ("a stranger", token("ann", OTHER), access.stranger),
+        ("a stranger who is an owner", token("eve", OTHER, "owner"), access.stranger),
+        ("a member", token("ann", ORG), access.member),
+        ("an owner", token("zoe", ORG, "owner"), access.owner),
+        *((f"a {scope} key", key, access.service if access.scope in (scope, None) else 403)
+          for scope, key in KEYS.items()),
+    ]  # fmt: skip
+    for name, key, status in who:
+        answer = await billing.ask(method, path, access.body, key=key)
+        assert answer.status_code == status, (name, answer.text)
+
+
+async def test_nobody_reads_another_organizations_plan(billing: BillingPlatform):
+    eve = token("eve", OTHER, "owner")
+    found = await billing.read("GET", "/api/subscription/user/ann/subscription", key=eve)
+    assert found["org_id"] == OTHER
+    for path in ("/api/subscription/user/eve/subscription", "/api/subscription/user/ann/subscription"):
+        assert (await billing.ask("GET", path, key=eve, org_id=ORG)).status_code == 403
+    bob = token("bob", ORG)
+    assert (await billing.ask("GET", "/api/subscription/user/ann/subscription", key=bob)).status_code == 403
+    lonely = token("ann", None)
+    assert (await billing.ask("GET", "/api/subscription/user/ann/subscription", key=lonely)).status_code == 403
+    newcomer = token("ann", "org_nobody_knows")
+    assert (await billing.ask("GET", "/api/subscription/user/ann/subscription", key=newcomer)).status_code == 404
