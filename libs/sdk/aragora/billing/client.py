@@ -1,4 +1,4 @@
-"""The platform's HTTP API as the SDK needs it: hand over a batch of usage events, ask for a summary."""
+"""The platform's HTTP API as the SDK needs it: hand over usage events, ask for a summary, ask about limits."""
 
 import json
 import os
@@ -16,6 +16,8 @@ from aragora.contracts.usage import FieldError
 DEFAULT_URL = "http://127.0.0.1:8000"
 """Where `aragora up` listens."""
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_LIMITS_TIMEOUT = httpx.Timeout(5.0)
+"""The platform decides within 2 seconds or says that it cannot, and somebody waits to begin."""
 
 
 class PlatformUnavailable(Exception):
@@ -76,7 +78,7 @@ class PlatformClient:
         body = b"[" + b",".join(events) + b"]"
         answer = self._ask("POST", "/api/usage/events", content=body, headers={"Content-Type": "application/json"})
         if answer.status_code != httpx.codes.ACCEPTED:
-            raise self._not_the_platform(answer)
+            raise self.not_the_platform(answer)
 
     def usage_summary(self, org_id: str, start: datetime, end: datetime) -> dict[str, Any]:
         """The organization's usage in the UTC days from that of `start` to that of `end`. Costs are `Decimal`.
@@ -92,9 +94,29 @@ class PlatformClient:
         answer = self._ask("GET", path, params={"start": _rfc3339(start), "end": _rfc3339(end)})
         body = _json(answer)
         if not isinstance(body, dict) or not isinstance(body.get("data"), dict):
-            raise self._not_the_platform(answer)
+            raise self.not_the_platform(answer)
         summary: dict[str, Any] = _with_decimal_costs(body["data"])
         return summary
+
+    def ask_limits(self, path: str, question: bytes, org_id: str | None = None) -> httpx.Response:
+        """Ask `/api/usage/` + `path` a question about limits. The answer is a good one, or the 429 of a limit.
+
+        Raises:
+            PlatformUnavailable: nobody said what is allowed. The same question may be asked again.
+            NotAuthorized: the key may not ask this of this organization.
+            RequestRefused: the question is wrong, or about something that is not there or is over.
+        """
+        params = {} if org_id is None else {"org_id": org_id}
+        headers = {"Content-Type": "application/json"}
+        return self._ask(
+            "POST", f"/api/usage/{path}", content=question, params=params, headers=headers, timeout=_LIMITS_TIMEOUT
+        )
+
+    def not_the_platform(self, answer: httpx.Response) -> PlatformUnavailable:
+        """What to raise for an answer that makes no sense."""
+        return PlatformUnavailable(
+            f"{answer.url} answered {answer.status_code}, which the platform never does; is ARAGORA_URL right?"
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -116,17 +138,14 @@ class PlatformClient:
         errors = _field_errors(problem.get("errors"))
         if status == httpx.codes.UNAUTHORIZED or (status == httpx.codes.FORBIDDEN and not errors):
             raise NotAuthorized(f"{self.base_url} refuses the key ({status}: {detail}); see ARAGORA_API_KEY")
+        if status == httpx.codes.TOO_MANY_REQUESTS and "meter" in problem:  # a limit of the plan, not one on requests
+            return answer
         if status == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
             raise PlatformUnavailable(f"{self.base_url} cannot take it now ({status}: {detail})", _retry_after(answer))
         # A proxy says 413 for the platform; any other refusal that is not in the platform's words is not its refusal.
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE or (answer.is_client_error and "status" in problem):
             raise RequestRefused(status, detail, errors)
-        raise self._not_the_platform(answer)
-
-    def _not_the_platform(self, answer: httpx.Response) -> PlatformUnavailable:
-        return PlatformUnavailable(
-            f"{answer.url} answered {answer.status_code}, which the platform never does; is ARAGORA_URL right?"
-        )
+        raise self.not_the_platform(answer)
 
 
 def _json(answer: httpx.Response) -> Any:
