@@ -2,11 +2,12 @@
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 import pytest
 import servers
+from billing_platform import BillingPlatform, billing_platform
 from metering_platform import MeteringPlatform, metering_platform
 from servers import PostgresServer
 
@@ -42,10 +43,23 @@ async def empty_database_url(postgres_server: PostgresServer) -> AsyncIterator[s
 @pytest.fixture(scope="session")
 async def metering_template(postgres_server: PostgresServer) -> AsyncIterator[str]:
     """The name of a database with metering's schema, to copy."""
+    async with _template(postgres_server, "metering") as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+async def billing_template(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database with billing's schema, to copy."""
+    async with _template(postgres_server, "billing") as name:
+        yield name
+
+
+@asynccontextmanager
+async def _template(postgres_server: PostgresServer, package: str) -> AsyncIterator[str]:
     name = await postgres_server.create_database()
     connection = await asyncpg.connect(postgres_server.url_of(name))
     try:
-        await migrate(connection, "metering")
+        await migrate(connection, package)
     finally:
         await connection.close()
     yield name
@@ -60,12 +74,29 @@ async def metering_database_url(postgres_server: PostgresServer, metering_templa
     await postgres_server.drop_database(name)
 
 
+@pytest.fixture
+async def billing_database_url(postgres_server: PostgresServer, billing_template: str) -> AsyncIterator[str]:
+    """A new database of this test's own, with billing's schema."""
+    name = await postgres_server.create_database(billing_template)
+    yield postgres_server.url_of(name)
+    await postgres_server.drop_database(name)
+
+
 @pytest.fixture(scope="module")
 async def platform(
     postgres_server: PostgresServer, metering_template: str, nats_server: str
 ) -> AsyncIterator[MeteringPlatform]:
     """Metering as it runs in production: an API process and a worker process, shared by a module's tests."""
     async with metering_platform(postgres_server, metering_template, nats_server) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def running_billing(
+    postgres_server: PostgresServer, billing_template: str, nats_server: str
+) -> AsyncIterator[BillingPlatform]:
+    """Billing as it runs in production: an API process and a worker process, shared by a module's tests."""
+    async with billing_platform(postgres_server, billing_template, nats_server) as running:
         yield running
 
 

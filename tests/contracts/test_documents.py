@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from contracts.export import API, ROOT, SCHEMAS, documents
+from contracts.export import API, ROOT, SCHEMAS, TIERS, documents
 from faststream.nats import NatsBroker
 from faststream.nats.subscriber.usecases.basic import LogicSubscriber
 
@@ -13,6 +13,7 @@ from aragora.contracts import topology
 from metering.handlers import subscribe
 
 DOCUMENTS = documents()
+OPENAPI = sorted(API.glob("*.openapi.json"))
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS), ids=lambda path: path.name)
@@ -22,7 +23,7 @@ def test_nothing_has_drifted(path: Path):
 
 
 def test_no_document_outlives_what_it_describes():
-    assert {*SCHEMAS.glob("*.json"), *API.glob("*.json")} == DOCUMENTS.keys()
+    assert {*SCHEMAS.glob("*.json"), *API.glob("*.json"), TIERS} == DOCUMENTS.keys()
 
 
 @pytest.mark.parametrize("path", sorted(API.glob("*.json")), ids=lambda path: path.name)
@@ -45,36 +46,53 @@ def test_every_reference_leads_somewhere(path: Path):
     look(document)
 
 
-def test_the_bus_document_tells_what_the_worker_subscribes_to():
-    broker = NatsBroker(apply_types=False)
-    subscribe(broker, None)  # type: ignore[arg-type]  # nothing is received here
-    document = json.loads((API / "metering.asyncapi.json").read_text())
-    received = {
-        document["channels"][operation["channel"]["$ref"].rsplit("/", 1)[1]]["address"]
-        for operation in document["operations"].values()
+def received(document: str) -> set[str]:
+    """The addresses that a service listens to, with wildcards for their parameters."""
+    found = json.loads((API / document).read_text())
+    addresses = {
+        found["channels"][operation["channel"]["$ref"].rsplit("/", 1)[1]]["address"]
+        for operation in found["operations"].values()
         if operation["action"] == "receive"
     }
+    return {re.sub(r"\{\w+\}", "*", address) for address in addresses}
+
+
+def test_the_bus_document_tells_what_metering_listens_to():
+    questions = {f"rpc.metering.{verb}" for verb in topology.LIMIT_VERBS}
+    followed = set(topology.METERING_ENTITLEMENTS.filter_subjects)
+    assert received("metering.asyncapi.json") == {"usage.recorded.*"} | followed | questions
+
+
+def test_the_worker_takes_from_every_lane():
+    broker = NatsBroker(apply_types=False)
+    subscribe(broker, None)  # type: ignore[arg-type]  # nothing is received here
     assert len(broker.subscribers) == len(topology.METERING_WORKERS)
     for subscriber in broker.subscribers:
         assert isinstance(subscriber, LogicSubscriber)
-        assert {address.replace("{partition}", "*") for address in received} == {subscriber.subject.broker_address}
+        assert subscriber.subject.broker_address == "usage.recorded.*"
     filtered = [subject for lane in topology.METERING_WORKERS for subject in lane.filter_subjects]
     assert sorted(filtered) == sorted(topology.usage_subject(n) for n in range(topology.PARTITIONS))
 
 
-def test_every_route_says_what_it_is():
-    document = json.loads((API / "metering.openapi.json").read_text())
-    for path, operations in document["paths"].items():
+@pytest.mark.parametrize("path", OPENAPI, ids=lambda path: path.name)
+def test_every_route_says_what_it_is(path: Path):
+    document = json.loads(path.read_text())
+    for route, operations in document["paths"].items():
         for method, operation in operations.items():
-            assert operation.get("summary"), (method, path)
-            assert operation.get("description"), (method, path)
+            assert operation.get("summary"), (method, route)
+            assert operation.get("description"), (method, route)
 
 
-def test_every_route_asks_who_is_calling():
-    paths = json.loads((API / "metering.openapi.json").read_text())["paths"]
-    operations = [(path, method) for path in paths for method in paths[path] if path.startswith("/api/")]
+@pytest.mark.parametrize("path", OPENAPI, ids=lambda path: path.name)
+def test_every_route_asks_who_is_calling(path: Path):
+    paths = json.loads(path.read_text())["paths"]
+    operations = [(route, method) for route in paths for method in paths[route] if route.startswith("/api/")]
     assert operations
-    assert [(path, method) for path, method in operations if not paths[path][method].get("security")] == []
+    assert [(route, method) for route, method in operations if not paths[route][method].get("security")] == []
+
+
+def test_billings_bus_document_tells_what_its_worker_follows():
+    assert received("billing.asyncapi.json") == set(topology.BILLING_ORGANIZATIONS.filter_subjects)
 
 
 def test_the_partitions_in_the_guide_for_publishers_are_right():

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -131,7 +131,7 @@ async def judge(storm: Storm, load: oracle.Workload) -> None:
     published = (await client.jetstream().stream_info(EVENTS.name)).state.messages
     await client.close()
     assert published == len(unpriced)
-    verdict = await refold.verify(storm.database_url, connections=2, progress=lambda *_: None)
+    verdict = await refold.verify(storm.database_url, connections=2, progress=lambda *_: None, now=datetime.now(UTC))
     assert verdict.equal, verdict.differences
     assert verdict.events == totals.events
 

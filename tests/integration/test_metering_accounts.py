@@ -19,12 +19,17 @@ from standalone.platform import apply_streams
         (
             "publisher",
             ["usage.recorded.0", "usage.recorded.15"],
-            ["events.metering.LimitReached.org_a", "events.billing.PaymentFailed.org_a", "rpc.metering.check"],
+            ["events.metering.LimitReached.org_a", "events.billing.PaymentFailed.org_a", "rpc.billing.check"],
         ),
         (
             "metering",
             ["usage.recorded.0", "events.metering.LimitReached.org_a"],
             ["events.billing.PaymentFailed.org_a", "events.auth.TokenRevoked.org_a", "$JS.API.STREAM.PURGE.EVENTS"],
+        ),
+        (
+            "billing",
+            ["events.billing.EntitlementsChanged.org_a", "events.billing.PlanPublished.platform"],
+            ["usage.recorded.0", "events.auth.MemberJoined.org_a", "events.metering.LimitReached.org_a"],
         ),
     ],
 )

@@ -40,7 +40,8 @@ async def test_a_months_usage_with_the_persons_share(platform: MeteringPlatform,
         "provider_breakdown": {"openai": {"calls": 1, "tokens": 1500, "cost": Decimal("0.0075")}, "gemini": gemini},
     }  # fmt: skip
     assert month == {
-        "org_id": org, "user_id": user, "billing_period": "2026-06", "usage_status": "active",
+        "org_id": org, "user_id": user, "billing_period": "2026-06", "plan": None,
+        "usage_status": "active", "usage_percentages": {}, "limits": [],
         "total_calls": 4, "total_tokens": 3509, "total_cost": Decimal("0.01501125"), "total_debates": 1,
         "total_events": 5, "unpriced_events": 1, "error_rate_percent": 20, "avg_response_time_ms": Decimal("200.5"),
         "provider_breakdown": {

@@ -52,7 +52,15 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/api/usage/organizations/{org_id}/summary"): Access("usage.read", owner=200),
     ("GET", "/api/subscription/usage/{user_id}"): READ_OWN,
     ("GET", "/api/subscription/usage/{user_id}/trends"): READ_OWN,
+    ("GET", "/api/subscription/dashboard/{user_id}"): READ_OWN,
     ("GET", "/api/subscription/pricing"): Access("usage.read", stranger=200, member=200, owner=200),
+    ("POST", "/api/usage/limits/check"): Access(
+        "usage.write", stranger=404, member=404, owner=404, service=422, body={"operations": [{"provider": "openai"}]}
+    ),
+    ("POST", "/api/usage/reservations"): Access("usage.write", service=422, body={}),
+    ("GET", "/api/usage/reservations/{reservation_id}"): Access("usage.write", service=422),
+    ("POST", "/api/usage/reservations/{reservation_id}/release"): Access("usage.write", service=422),
+    ("POST", "/api/usage/reservations/{reservation_id}/extend"): Access("usage.write", service=422, body={}),
     ("GET", "/api/usage/dead-letters"): Access("operator"),
     ("GET", "/api/usage/dead-letters/{letter_id}"): OPERATOR,
     ("POST", "/api/usage/dead-letters/{letter_id}/retry"): OPERATOR,
@@ -81,7 +89,7 @@ def routes_of_the_app() -> set[tuple[str, str]]:
 
 async def ask(platform: MeteringPlatform, route: tuple[str, str], key: str | None) -> httpx.Response:
     (method, path), access = route, ROUTES[route]
-    path = path.format(org_id=ORG, user_id="ann", letter_id=LETTER)
+    path = path.format(org_id=ORG, user_id="ann", letter_id=LETTER, reservation_id=LETTER)
     return checked(
         await platform.client.request(method, path, params=access.query, json=access.body, headers=bearer(key))
     )

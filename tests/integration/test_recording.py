@@ -22,7 +22,7 @@ async def database(metering_database_url):
 
 
 async def equal_to_log(url):
-    verdict = await refold.verify(url, connections=2, progress=lambda *_: None)
+    verdict = await refold.verify(url, connections=2, progress=lambda *_: None, now=NOON)
     assert verdict.equal, verdict.differences
     return verdict
 
@@ -168,10 +168,14 @@ async def test_rebuild_mends_what_verify_finds(metering_database_url, database):
     await database.execute("DELETE FROM usage_daily WHERE user_id = 'u8'")
     await database.execute("UPDATE usage_monthly SET org_id = 'org_other'")
     progress = []
-    verdict = await refold.verify(metering_database_url, connections=2, progress=lambda *p: progress.append(p))
+    verdict = await refold.verify(
+        metering_database_url, connections=2, progress=lambda *p: progress.append(p), now=NOON
+    )
     assert (verdict.different_rows, progress[-1][0]) == (4, progress[-1][1])
     assert {one.projection for one in verdict.differences} == {"usage_daily", "usage_monthly"}
-    assert (await refold.rebuild(metering_database_url, connections=2, progress=lambda *_: None)).different_rows == 4
+    assert (
+        await refold.rebuild(metering_database_url, connections=2, progress=lambda *_: None, now=NOON)
+    ).different_rows == 4
     await equal_to_log(metering_database_url)
 
 

@@ -94,7 +94,7 @@ def test_the_documented_example_runs_as_written(
 
 @pytest.mark.usefixtures("environment")
 def test_the_example_of_the_readme_runs(platform: UsagePlatform, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]
     exec(example, {})  # noqa: S102 - the documentation's own words
     (event_id,) = platform.events
     assert capsys.readouterr().out.splitlines() == [event_id, "0.0165", "1 2300 0.0165"]

@@ -4,11 +4,13 @@ shapes have numbers, strings everywhere else.
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 _Data = TypeVar("_Data")
+UsageStatus: TypeAlias = Literal["active", "warning", "limit_reached"]
+"""`warning`: 80 % or more of any limit is used; `limit_reached`: 100 % or more."""
 
 
 class Accepted(Struct):
@@ -42,16 +44,78 @@ class Totals(Struct):
     provider_breakdown: dict[str, ProviderUsage]
 
 
+class LimitUsage(Struct):
+    """A limit of the current month. `limit` null: unlimited, and then nothing is counted against it; 0: none."""
+
+    meter: str
+    per: Literal["organization", "user"]
+    """Whose it is: everybody's together, or the asked-for person's own."""
+    limit: Decimal | None
+    used: Decimal | None
+    held: Decimal | None
+    """By open reservations."""
+    remaining: Decimal | None
+    percent: Decimal | None
+    """Used of the limit, rounded down to two places: 100 means reached."""
+    resets_at: datetime
+
+
 class UserUsage(Totals):
-    """An organization's month, with the asked-for person's own share in `user`."""
+    """An organization's month, with the asked-for person's own share in `user`.
+
+    Only the current month has limits. Without a plan, and in other months, `plan` is null and the limits are empty.
+    """
 
     org_id: str
     user_id: str
     billing_period: str
-    usage_status: str
+    plan: str | None
+    usage_status: UsageStatus
+    usage_percentages: dict[str, Decimal]
+    """By meter, in the documented names: `gemini_calls`, `gemini_tokens`, `cost`. Where a meter has a limit for the
+    organization and one for each person, that which is nearer. Unlimited meters have none."""
+    limits: list[LimitUsage]
     error_rate_percent: Decimal
     avg_response_time_ms: Decimal | None
     user: Totals
+
+
+class PlanLimits(Struct):
+    """The plan that limits an organization, null without one. Amounts by documented name; null: unlimited, 0: none."""
+
+    plan: str | None
+    plan_name: str | None
+    limits: dict[str, Decimal | None]
+    limits_per_user: dict[str, Decimal | None]
+    """What every person has of their own, within the limits of the organization."""
+
+
+class Projections(Struct):
+    """What the month comes to, if it goes on as it began. The first day counts as a whole one from its first moment."""
+
+    projected_monthly_cost: Decimal
+    """USD, rounded up to whole cents."""
+    projected_usage_percentage: Decimal | None
+    """Of the organization's cost limit; null if it has none."""
+
+
+class DashboardSummary(Struct):
+    """The month in four figures."""
+
+    total_api_calls_this_month: int
+    total_cost_this_month: Decimal
+    usage_status: UsageStatus
+    unread_alerts: int | None
+    """null: not known just now."""
+
+
+class Dashboard(Struct):
+    """The current month of a person's organization, on one page."""
+
+    current_usage: UserUsage
+    limits: PlanLimits
+    projections: Projections
+    summary: DashboardSummary
 
 
 class ProviderTrend(Struct):

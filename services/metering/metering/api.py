@@ -3,19 +3,21 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
+import asyncpg
 import msgspec
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response, Security
 
 from aragora.chassis import sql
+from aragora.chassis.answering import answer, body_schema, documented
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, authorize_org, require
 from aragora.chassis.sql import Pool
 from aragora.contracts.usage import InvalidUsage, UsageEvent
 from metering import answers, reading
-from metering.answering import answer, body_schema, documented
 from metering.edge import BusUnavailable, EdgeOverloaded, UsagePublisher
 from metering.ingest import CLOUDEVENT, CLOUDEVENT_BATCH, JSON, NDJSON, StrictUsageRecorded, UnreadableBody, read_body
+from metering.projections import month_of
 
 queries = sql.load("metering", "sql/reading.sql")
 router = APIRouter()
@@ -175,13 +177,14 @@ async def user_usage(
     billing_period: BillingPeriod = None,
     org_id: AnyOrgId = None,
 ) -> Response:
-    """The usage of the person's organization in a calendar month (UTC), with the person's own share beside it."""
+    """The usage of the person's organization in a calendar month (UTC), with the person's own share beside it.
+
+    The current month has the limits of the organization and the person's own, and how much of them is used.
+    """
     pool = pool_of(request)
-    org = await _organization_of_user(pool, principal, user_id, org_id)
-    first = _first_day(billing_period)
-    last = reading.last_day(first)
-    rows = await pool.fetch(queries.usage_by_provider, org, first, last, user_id)
-    return answer(answers.Success(reading.user_usage(org, user_id, first, rows)), money="number")
+    org = await organization_of_user(pool, principal, user_id, org_id)
+    usage, _ = await read_month(pool, org, user_id, _first_day(billing_period), datetime.now(UTC))
+    return answer(answers.Success(usage), money="number")
 
 
 @router.get(
@@ -200,7 +203,7 @@ async def usage_trends(
 ) -> Response:
     """The last months of the person's organization, the current one included, by provider."""
     pool = pool_of(request)
-    org = await _organization_of_user(pool, principal, user_id, org_id)
+    org = await organization_of_user(pool, principal, user_id, org_id)
     firsts = reading.months_before(_first_day(None), months)
     rows = await pool.fetch(queries.usage_by_month, org, firsts[0], reading.last_day(firsts[-1]))
     return answer(answers.Success(reading.trends(org, firsts, rows)), money="number")
@@ -232,7 +235,19 @@ def _organization_of(principal: Principal, org_id: str | None) -> str:
     return org_id
 
 
-async def _organization_of_user(pool: Pool, principal: Principal, user_id: str, org_id: str | None) -> str:
+async def read_month(
+    pool: Pool, org_id: str, user_id: str, first: date, now: datetime
+) -> tuple[answers.UserUsage, list[asyncpg.Record]]:
+    """The month that begins on `first`, and if it is the current one the rows of its limits; both of one moment."""
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await connection.fetch(queries.usage_by_provider, org_id, first, reading.last_day(first), user_id)
+        is_current = month_of(first) == month_of(now)
+        limits = await connection.fetch(queries.limit_uses, org_id, month_of(now), user_id) if is_current else []
+    return reading.user_usage(org_id, user_id, first, rows, limits, now), limits
+
+
+async def organization_of_user(pool: Pool, principal: Principal, user_id: str, org_id: str | None) -> str:
+    """The caller's organization; for a service key the one it names, else the user's only one. Else a `Problem`."""
     if principal.kind == "user":
         if user_id != principal.subject and not _sees_everybody(principal):
             raise Problem(403, "Only an owner or admin of the organization may read another member's usage.")

@@ -69,7 +69,7 @@ def verify(connections: Connections = CORES) -> None:
     """Fold the whole log again and compare it with the projections, row by row. Exit code 1 if they differ."""
     settings = _settings("metering-verify")
     verdict = _with_progress("Folding the log", lambda progress: refold.verify(
-        settings.database_url, connections=connections, progress=progress
+        settings.database_url, connections=connections, progress=progress, now=datetime.now(UTC)
     ))  # fmt: skip
     _show(verdict)
     if not verdict.equal:
@@ -83,7 +83,7 @@ def rebuild(connections: Connections = CORES) -> None:
     """Make the projections what the log says. Recording waits meanwhile; nothing is lost, reading goes on."""
     settings = _settings("metering-rebuild")
     verdict = _with_progress("Folding the log", lambda progress: refold.rebuild(
-        settings.database_url, connections=connections, progress=progress
+        settings.database_url, connections=connections, progress=progress, now=datetime.now(UTC)
     ))  # fmt: skip
     _show(verdict)
     console.print(f"[green]Rebuilt: {verdict.different_rows} rows were wrong and are replaced.[/]")
@@ -110,7 +110,8 @@ def _with_progress(title: str, work: Callable[[refold.Progress], Coroutine[Any, 
 
 def _show(verdict: Verdict) -> None:
     console.print(
-        f"{verdict.events:,} events in the log, {verdict.daily_rows:,} daily and {verdict.monthly_rows:,} monthly rows."
+        f"{verdict.events:,} events in the log, {verdict.daily_rows:,} daily and {verdict.monthly_rows:,} monthly "
+        f"rows, {verdict.limit_rows:,} of limits."
     )
     for one in verdict.differences:
         console.print(f"[red]{one.projection} {one.key}[/]\n  live:     {one.live}\n  from log: {one.refolded}")

@@ -7,13 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response, Security
 
 from aragora.chassis import dead_letters
+from aragora.chassis.answering import answer, documented
 from aragora.chassis.dead_letters import KeptLetter
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, require
 from aragora.chassis.sql import Connection
 from aragora.contracts.ids import new_id
 from metering import answers
-from metering.answering import answer, documented
 from metering.api import pool_of
 
 router = APIRouter(prefix="/api/usage/dead-letters", tags=["dead letters"])

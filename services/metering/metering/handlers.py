@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Annotated, Any
 
+import asyncpg
 from faststream import Context
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsBatchMessage
@@ -20,10 +21,13 @@ from aragora.chassis import dead_letters, sql, store
 from aragora.chassis.dead_letters import Letter
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts import topology
-from aragora.contracts.events import UnpricedUsageSeen
+from aragora.contracts.envelope import decode
+from aragora.contracts.events import EntitlementsChanged, PlanPublished, UnpricedUsageSeen
 from aragora.contracts.usage import UsageRecorded
-from metering import metrics
+from metering import entitlements, metrics
 from metering.intake import Refused, read_message, without_repeats
+from metering.limit_fold import count_against_limits, settle_reservations
+from metering.limit_fold import queries as limit_sums
 from metering.projections import COLUMNS, log_rows
 
 queries = sql.load("metering")
@@ -46,11 +50,20 @@ SESSION_SETTINGS = {
 }
 
 _UNPRICED_REASON = COLUMNS.index("unpriced_reason")
+_RESERVATION_ID = COLUMNS.index("reservation_id")
 
 
 async def prepare_session(connection: Connection) -> None:
     """Give a worker's connection the temporary table that chunks pass through, and bind the fold to it."""
-    for statement in (queries.make_usage_to_fold, fold.daily_sums, fold.monthly_sums):
+    for statement in (
+        queries.make_usage_to_fold,
+        queries.make_days_to_fold,
+        fold.daily_sums,
+        fold.monthly_sums,
+        limit_sums.limit_sums,
+        limit_sums.limit_peaks,
+        limit_sums.limit_sightings,
+    ):
         await connection.execute(statement)
 
 
@@ -84,13 +97,16 @@ class Recorder:
 
         async with self._pool.acquire() as connection, connection.transaction():
             new = await self._append_to_log(connection, rows) if rows else 0
+            if letters:
+                await dead_letters.record(connection, letters)
             if new:
+                await connection.execute(fold.sum_days)
                 await connection.execute(fold.fold_daily)
                 await connection.execute(fold.fold_monthly)
                 if any(row[_UNPRICED_REASON] for row in rows):
                     await self._raise_unpriced(connection, now)
-            if letters:
-                await dead_letters.record(connection, letters)
+                await count_against_limits(connection, now)
+                await settle_reservations(connection, (row[_RESERVATION_ID] for row in rows), now)
         metrics.recorded(new=new, repeated=len(events) - new, refused=len(letters), seconds=perf_counter() - started_at)
         return new
 
@@ -104,16 +120,19 @@ class Recorder:
         return new
 
     async def _raise_unpriced(self, connection: Connection, now: datetime) -> None:
-        for row in await connection.fetch(queries.note_unpriced):
-            seen = UnpricedUsageSeen(
-                month=row["month"],
-                provider=row["provider"] or None,
-                model=row["model"] or None,
-                reason=row["reason"],
-                first_event_id=row["first_event_id"],
-            )
-            stream = f"{row['org_id']}/unpriced/{row['month']}/{row['provider']}/{row['model']}"
-            await store.append(connection, stream, 0, [seen], org_id=row["org_id"], occurred_at=now)
+        noted = await connection.fetch(queries.note_unpriced)
+        await store.append_each(connection, [_unpriced(row) for row in noted], occurred_at=now)
+
+
+def _unpriced(row: asyncpg.Record) -> tuple[str, str, UnpricedUsageSeen]:
+    seen = UnpricedUsageSeen(
+        month=row["month"],
+        provider=row["provider"] or None,
+        model=row["model"] or None,
+        reason=row["reason"],
+        first_event_id=row["first_event_id"],
+    )
+    return row["org_id"], f"{row['org_id']}/unpriced/{row['month']}/{row['provider']}/{row['model']}", seen
 
 
 def _rows_in(command_tag: str) -> int:
@@ -153,6 +172,32 @@ def subscribe(broker: NatsBroker, recorder: Recorder) -> None:
             title=lane.name,
             description="CloudEvents JSON batches of usage events",
         )(record_usage)
+
+
+def follow_entitlements(broker: NatsBroker, pool: Pool, prices: PriceBook) -> None:
+    """Keep what billing says of plans and organizations. `pool`: made with `prepare_entitlements_session`."""
+    consumer = topology.METERING_ENTITLEMENTS
+
+    async def keep_entitlements(message: Annotated[NatsBatchMessage, Context("message")]) -> None:
+        changes: list[tuple[str, EntitlementsChanged]] = []
+        async with pool.acquire() as connection, connection.transaction():
+            for one in message.raw_message:
+                envelope, event = decode(one.data)
+                if isinstance(event, PlanPublished):
+                    await entitlements.keep_plan(connection, event)
+                elif isinstance(event, EntitlementsChanged):
+                    changes.append((envelope.subject, event))
+            await entitlements.apply_entitlements(connection, changes, prices, datetime.now(UTC))
+
+    broker.subscriber(
+        "events.billing.*.*",
+        stream=JStream(consumer.stream, declare=False),
+        durable=consumer.name,
+        inbox_prefix=f"{topology.METERING.inbox_prefix}.".encode(),
+        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
+        title=consumer.name,
+        description="Plans, and what organizations may do",
+    )(keep_entitlements)
 
 
 def chunks(messages: Sequence[Msg]) -> Iterator[list[Msg]]:

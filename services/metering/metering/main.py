@@ -4,40 +4,40 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import structlog
 from fastapi import FastAPI
 from faststream.nats import NatsBroker
-from faststream.security import SASLPlaintext
 
 from aragora.billing.jwt_auth import JWTConfig
 from aragora.billing.pricebook import PriceBook
 from aragora.chassis import app as chassis_app
-from aragora.chassis import inbox
-from aragora.chassis.app import Check
+from aragora.chassis import bus
+from aragora.chassis.bus import readiness
 from aragora.chassis.consume import consume_policy, disconnect, drain
 from aragora.chassis.relay import Relay
 from aragora.chassis.security import parse_service_keys
-from aragora.chassis.sql import Pool
 from aragora.contracts import topology
-from metering import api, dead_letters_api
+from metering import api, dashboard_api, dead_letters_api, limits_api
 from metering.edge import UsagePublisher
-from metering.handlers import SESSION_SETTINGS, Recorder, prepare_session, subscribe
+from metering.entitlements import prepare_entitlements_session
+from metering.handlers import SESSION_SETTINGS, Recorder, follow_entitlements, prepare_session, subscribe
+from metering.housekeeping import keep_house
+from metering.limit_desk import LANES, LimitDesk
+from metering.limits_rpc import LimitsOnTheBus
 from metering.log_months import open_due_month
 from metering.settings import Settings
 
 VERSION = "0.1.0"
 TITLE = "Aragora Metering"
 DESCRIPTION = "Records, prices and sums up usage."
-HOUSEKEEPING_SECONDS = 60.0
-FORGET_FAILURES_AFTER = timedelta(days=35)
 
 log = structlog.get_logger()
-routers = (api.router, dead_letters_api.router)
+routers = (api.router, dashboard_api.router, limits_api.router, dead_letters_api.router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -63,16 +63,26 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
         async def publish(subject: str, payload: bytes, headers: dict[str, str]) -> object:
             return await broker.publish(payload, subject, headers=headers, stream=topology.USAGE.name, timeout=5)
 
-        async with asyncpg.create_pool(settings.database_url, min_size=2, max_size=10, command_timeout=30) as pool:
-            await broker.connect()
+        async with (
+            asyncpg.create_pool(settings.database_url, min_size=0, max_size=10, command_timeout=30) as pool,
+            asyncpg.create_pool(settings.database_url, min_size=0, max_size=LANES, command_timeout=5) as desk_pool,
+        ):
+            app.state.metering_bus = await broker.connect()
+            prices = PriceBook.load(settings.price_tables)
+            desk = LimitDesk(desk_pool, prices)
+            on_the_bus = LimitsOnTheBus(broker, desk, fail_open=settings.limits_fail_open)
+            await on_the_bus.start()
             app.state.metering_pool = pool
             app.state.metering_publish = publish
             app.state.metering_publisher = UsagePublisher(publish)
-            app.state.metering_prices = PriceBook.load(settings.price_tables)
+            app.state.metering_prices = prices
+            app.state.metering_limit_desk = desk
+            app.state.metering_limits_fail_open = settings.limits_fail_open
             app.state.readiness |= readiness(pool, broker)
             try:
                 yield
             finally:
+                await on_the_bus.stop()
                 await disconnect(broker)
 
     return running
@@ -87,12 +97,16 @@ async def run_worker(settings: Settings) -> None:
         asyncpg.create_pool(
             settings.database_url, min_size=1, max_size=2, init=prepare_session, server_settings=SESSION_SETTINGS
         ) as pool,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as side_pool,
+        asyncpg.create_pool(settings.database_url, min_size=1, max_size=3) as side_pool,
+        asyncpg.create_pool(
+            settings.database_url, min_size=1, max_size=1, init=prepare_entitlements_session
+        ) as entitlements_pool,
     ):
         prices = PriceBook.load(settings.price_tables)
         await open_due_month(side_pool, datetime.now(UTC))
         broker = connect_bus(settings, **consume_policy(side_pool))
         subscribe(broker, Recorder(pool, prices))
+        follow_entitlements(broker, entitlements_pool, prices)
 
         async def publish(subject: str, payload: bytes, headers: dict[str, str]) -> object:
             return await broker.publish(payload, subject, headers=headers, stream=topology.EVENTS.name, timeout=5)
@@ -104,9 +118,10 @@ async def run_worker(settings: Settings) -> None:
         relay.start()
         log.info("worker_ready")
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_keep_house(side_pool, stop))
+            tasks.create_task(keep_house(side_pool, stop))
             if settings.worker_port is not None:
-                tasks.create_task(_serve_probes(settings, settings.worker_port, readiness(side_pool, broker), stop))
+                checks, port = readiness(side_pool, broker), settings.worker_port
+                tasks.create_task(chassis_app.serve_probes(f"{TITLE} worker", checks, settings.host, port, stop))
             await stop.wait()
         log.info("worker_draining")
         await drain(broker)
@@ -117,65 +132,5 @@ async def run_worker(settings: Settings) -> None:
 
 def connect_bus(settings: Settings, **policy: Any) -> NatsBroker:
     """Metering's connection to the bus, not yet open. It reconnects for ever."""
-    security = None
-    if settings.nats_user is not None:
-        security = SASLPlaintext(username=settings.nats_user, password=settings.nats_password or "")
-    return NatsBroker(
-        settings.nats_url,
-        security=security,
-        inbox_prefix=topology.METERING.inbox_prefix,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=1,
-        logger=None,
-        error_cb=_log_bus_error,
-        graceful_timeout=20,
-        **policy,
-    )
-
-
-async def _log_bus_error(error: Exception) -> None:
-    log.warning("bus_error", error=str(error) or type(error).__name__)
-
-
-def readiness(pool: Pool, broker: NatsBroker) -> dict[str, Check]:
-    """What must answer before metering can do its work."""
-
-    async def postgres() -> object:
-        return await pool.fetchval("SELECT 1")
-
-    async def bus() -> object:
-        if not await broker.ping(timeout=1):
-            raise ConnectionError("not connected to NATS")
-        return None
-
-    return {"postgres": postgres, "nats": bus}
-
-
-async def _keep_house(pool: Pool, stop: asyncio.Event) -> None:
-    """Once a minute: open the month that is due, and forget old failures of deliveries."""
-    while not stop.is_set():
-        try:
-            async with asyncio.timeout(HOUSEKEEPING_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            now = datetime.now(UTC)
-            try:
-                await open_due_month(pool, now)
-                async with pool.acquire() as connection:
-                    await inbox.forget_before(connection, now - FORGET_FAILURES_AFTER)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-                # Recording goes on in the month that is open; a minute later this is tried again.
-                log.warning("housekeeping_failed", error=str(error))
-
-
-async def _serve_probes(settings: Settings, port: int, checks: dict[str, Check], stop: asyncio.Event) -> None:
-    probes = chassis_app.create_app(title="Aragora Metering worker", version=VERSION, routers=[], readiness=checks)
-    serving = asyncio.create_task(chassis_app.serve(probes, settings.host, port))
-    told = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    # A signal ends it too, unless it came before it was listened to.
-    await asyncio.wait({serving}, timeout=1)
-    serving.cancel()
-    with suppress(asyncio.CancelledError):
-        await serving
+    user, password = settings.nats_user, settings.nats_password
+    return bus.connect_bus(settings.nats_url, user, password, topology.METERING, **policy)

@@ -10,6 +10,16 @@ _chunk_seconds = Histogram("metering_chunk_seconds", "Time to decode, rate and c
 published_messages = Counter("metering_published_messages_total", "Bus messages that the edge made of accepted events")
 published_events = Counter("metering_published_events_total", "Usage events accepted at the edge")
 
+limit_batch = Histogram(
+    "metering_limit_batch_questions", "Questions about limits per batch", buckets=[1, 4, 16, 64, 256]
+)
+limits_exceeded = Counter("metering_limits_exceeded_total", "Reservations refused because a limit was short")
+limits_undecided = Counter(
+    "metering_limits_undecided_total",
+    "Questions about limits that could not be decided, by what was answered",
+    ["answer"],
+)
+
 
 def recorded(*, new: int, repeated: int, refused: int, seconds: float) -> None:
     """One chunk was committed."""

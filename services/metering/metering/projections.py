@@ -21,15 +21,25 @@ COLUMNS = (
 """The columns of a row, in the order in which `log_rows` gives them. `seconds` and `cost_usd` are decimals in text."""
 
 
+def is_debate(event_type: str | None) -> bool:
+    """Whether usage of this type counts as a debate."""
+    return event_type == "debate"
+
+
+def is_api_call(event_type: str | None, provider: str | None) -> bool:
+    """Whether usage counts as API calls: if it names a provider, or is of type `api_call`."""
+    return provider is not None or event_type == "api_call"
+
+
 def debates_of(event: UsageRecorded) -> int:
     """Debates that an event counts as: one, if it is of type `debate`."""
-    return 1 if event.data.event_type == "debate" else 0
+    return 1 if is_debate(event.data.event_type) else 0
 
 
 def api_calls_of(event: UsageRecorded) -> int:
-    """API calls that an event counts as: its `requests`, or one, if it names a provider or is of type `api_call`."""
+    """API calls that an event counts as: its `requests`, or one, if it is an API call; else none."""
     usage = event.data
-    if usage.provider is None and usage.event_type != "api_call":
+    if not is_api_call(usage.event_type, usage.provider):
         return 0
     return 1 if usage.requests is None else usage.requests
 

@@ -11,6 +11,8 @@ import msgspec
 from aragora.billing.prices.tables import ALWAYS, PriceRow
 from aragora.billing.rating import EXACT, trimmed
 from metering import answers
+from metering.forecast import projected_cost_usd
+from metering.limits import resets_at
 from metering.projections import month_of
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ Row: TypeAlias = "asyncpg.Record"
 
 NO_PROVIDER = "none"
 """How usage without a provider (a debate, say) is called in a breakdown by provider."""
+WARNING_PERCENT = 80
+"""From here on of any limit, a month's usage is a warning: the first threshold of `LimitReached`."""
 
 
 def last_day(first: date) -> date:
@@ -35,22 +39,110 @@ def months_before(first: date, count: int) -> list[date]:
     return months[::-1]
 
 
-def user_usage(org_id: str, user_id: str, first: date, rows: Sequence[Row]) -> answers.UserUsage:
-    """One month of an organization, from rows of `usage_by_provider`."""
+def user_usage(
+    org_id: str, user_id: str, first: date, rows: Sequence[Row], limit_rows: Sequence[Row], now: datetime
+) -> answers.UserUsage:
+    """One month of an organization, from rows of `usage_by_provider`, and of `limit_uses` if it is the current one."""
     events = sum(int(row["events"]) for row in rows)
     timed = sum(int(row["timed_events"]) for row in rows)
     failed = sum(int(row["failed_events"]) for row in rows)
     milliseconds = sum((row["response_time_ms"] for row in rows), Decimal(0))
+    limits = [_limit_usage(row, now) for row in limit_rows if row["meter"] is not None]
     return answers.UserUsage(
         org_id=org_id,
         user_id=user_id,
         billing_period=month_of(first),
-        usage_status="active",
+        plan=limit_rows[0]["plan"] if limit_rows else None,
+        usage_status=_usage_status(limits),
+        usage_percentages=_usage_percentages(limits),
+        limits=limits,
         error_rate_percent=_rounded(Decimal(100 * failed) / events) if events else Decimal(0),
         avg_response_time_ms=_rounded(milliseconds / timed) if timed else None,
         user=answers.Totals(**_totals(rows, "user_")),
         **_totals(rows, ""),
     )
+
+
+def dashboard(
+    usage: answers.UserUsage, limit_rows: Sequence[Row], first: date, now: datetime, unread_alerts: int | None
+) -> answers.Dashboard:
+    """The current month on one page, from its usage and the rows of `limit_uses`."""
+    projected = projected_cost_usd(usage.total_cost, first, now)
+    budget = next((one.limit for one in usage.limits if (one.meter, one.per) == ("cost_usd", "organization")), None)
+    return answers.Dashboard(
+        current_usage=usage,
+        limits=answers.PlanLimits(
+            plan=usage.plan,
+            plan_name=limit_rows[0]["plan_name"] if limit_rows else None,
+            limits=_amounts(usage.limits, "organization"),
+            limits_per_user=_amounts(usage.limits, "user"),
+        ),
+        projections=answers.Projections(trimmed(projected), percent_of(projected, budget)),
+        summary=answers.DashboardSummary(
+            total_api_calls_this_month=usage.total_calls,
+            total_cost_this_month=usage.total_cost,
+            usage_status=usage.usage_status,
+            unread_alerts=unread_alerts,
+        ),
+    )
+
+
+def documented_name(meter: str, cost: str) -> str:
+    """What the guides call a meter: `gemini_calls` for `calls:gemini`, and `cost` for `cost_usd`."""
+    kind, _, provider = meter.partition(":")
+    if provider and kind in ("calls", "tokens"):
+        return f"{provider}_{kind}"
+    return cost if meter == "cost_usd" else meter
+
+
+def percent_of(used: Decimal, amount: Decimal | None) -> Decimal | None:
+    """How much of an amount is used, in percent, rounded down to two places: 100 means reached. None: unlimited."""
+    if amount is None:
+        return None
+    if amount == 0:
+        return Decimal(100 if used > 0 else 0)
+    hundredths = EXACT.divide_int(EXACT.multiply(used, Decimal(10_000)), amount)
+    return trimmed(EXACT.scaleb(hundredths, -2))
+
+
+def _limit_usage(row: Row, now: datetime) -> answers.LimitUsage:
+    amount, used, held = row["amount"], row["used"], row["held"]
+    if amount is None:
+        used = held = remaining = None
+    else:
+        remaining = trimmed(max(EXACT.subtract(EXACT.subtract(amount, used), held), Decimal(0)))
+    return answers.LimitUsage(
+        meter=row["meter"],
+        per=row["per"],
+        limit=_trimmed(amount),
+        used=_trimmed(used),
+        held=_trimmed(held),
+        remaining=remaining,
+        percent=None if used is None else percent_of(used, amount),
+        resets_at=resets_at(now),
+    )
+
+
+def _usage_percentages(limits: Iterable[answers.LimitUsage]) -> dict[str, Decimal]:
+    nearest: dict[str, Decimal] = {}
+    for limit in limits:
+        if limit.percent is not None:
+            name = documented_name(limit.meter, "cost")
+            nearest[name] = max(limit.percent, nearest.get(name, limit.percent))
+    return nearest
+
+
+def _usage_status(limits: Iterable[answers.LimitUsage]) -> answers.UsageStatus:
+    nearest = max((limit.percent for limit in limits if limit.percent is not None), default=0)
+    return "limit_reached" if nearest >= 100 else "warning" if nearest >= WARNING_PERCENT else "active"
+
+
+def _amounts(limits: Iterable[answers.LimitUsage], per: str) -> dict[str, Decimal | None]:
+    return {documented_name(limit.meter, "monthly_cost"): limit.limit for limit in limits if limit.per == per}
+
+
+def _trimmed(amount: Decimal | None) -> Decimal | None:
+    return None if amount is None else trimmed(amount)
 
 
 def _totals(rows: Sequence[Row], prefix: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`verify` and `rebuild`: the projections, folded from the log once more.
+"""`verify` and `rebuild`: the projections, folded from the log once more, and what is used of limits.
 
 Both fold the whole log beside the live projections, with the worker's own fold (sql/fold.sql) bound to one stretch of
 the log after the other. Several connections share one snapshot, so that what they see is one moment of log and
@@ -13,12 +13,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 
 import asyncpg
 
 from aragora.chassis import sql
 from aragora.chassis.sql import Connection
+from metering.limit_fold import counted_from
+from metering.limit_fold import queries as limit_sums
 
 queries = sql.load("metering", "sql/refold.sql")
 fold = sql.load("metering", "sql/fold.sql")
@@ -50,6 +53,7 @@ class Verdict:
     events: int
     daily_rows: int
     monthly_rows: int
+    limit_rows: int
     different_rows: int
     differences: tuple[Difference, ...]
 
@@ -68,18 +72,20 @@ class _Stretch:
     end_block: int
 
 
-async def verify(database_url: str, *, connections: int, progress: Progress) -> Verdict:
+async def verify(database_url: str, *, connections: int, progress: Progress, now: datetime) -> Verdict:
     """Fold the log and compare. Recording goes on meanwhile; the comparison is about the moment it began.
 
     Raises:
         asyncpg.PostgresError, OSError: the database failed; nothing was changed.
     """
-    async with _refolded(database_url, connections, progress, hold_log=False) as lead:
+    async with _refolded(database_url, connections, progress, now, hold_log=False) as lead:
         return await _verdict(lead)
 
 
-async def rebuild(database_url: str, *, connections: int, progress: Progress) -> Verdict:
-    """Make the projections what the log says, in one transaction; recording waits, reading does not.
+async def rebuild(database_url: str, *, connections: int, progress: Progress, now: datetime) -> Verdict:
+    """Make the projections what the log says, in one transaction; recording waits, reading and reserving do not.
+
+    What is held, a sum of the open reservations, is put right after that, in a moment in which nobody reserves.
 
     Returns:
         What was different, and no longer is.
@@ -87,18 +93,37 @@ async def rebuild(database_url: str, *, connections: int, progress: Progress) ->
     Raises:
         asyncpg.PostgresError, OSError: the database failed; the projections are as they were.
     """
-    async with _refolded(database_url, connections, progress, hold_log=True) as lead:
+    async with _refolded(database_url, connections, progress, now, hold_log=True) as lead:
         verdict = await _verdict(lead)
-        await lead.execute(queries.delete_wrong_daily)
-        await lead.execute(queries.insert_right_daily)
-        await lead.execute(queries.delete_wrong_monthly)
-        await lead.execute(queries.insert_right_monthly)
-        return verdict
+        for statement in (
+            queries.delete_wrong_daily,
+            queries.insert_right_daily,
+            queries.delete_wrong_monthly,
+            queries.insert_right_monthly,
+            queries.right_limit_usage,
+            queries.delete_wrong_users,
+            queries.insert_right_users,
+        ):
+            await lead.execute(statement)
+    await _put_holds_right(database_url)
+    return verdict
+
+
+async def _put_holds_right(database_url: str) -> None:
+    """What is held needs no log, only that nobody reserves: apart, so that reserving does not wait for the fold."""
+    connection = await asyncpg.connect(database_url, server_settings=SESSION_SETTINGS)
+    try:
+        async with connection.transaction():
+            await connection.execute(queries.hold_every_gate)
+            await connection.execute(queries.make_hold_differences)
+            await connection.execute(queries.right_limit_holds)
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
 async def _refolded(
-    database_url: str, connections: int, progress: Progress, *, hold_log: bool
+    database_url: str, connections: int, progress: Progress, now: datetime, *, hold_log: bool
 ) -> AsyncIterator[Connection]:
     """A transaction whose temporary tables hold what the log adds up to, and where the projections differ from it."""
     async with AsyncExitStack() as stack:
@@ -115,7 +140,6 @@ async def _refolded(
         await stack.enter_async_context(lead.transaction(isolation="repeatable_read"))
         snapshot = await lead.fetchval(queries.export_snapshot)
         await lead.execute(queries.make_daily_parts)
-        await lead.execute(queries.make_monthly_parts)
         tables = [(row["name"], int(row["blocks"])) for row in await lead.fetch(queries.log_tables)]
         waiting = stretches(tables, connections)
         counter = _Counter(sum(blocks for _, blocks in tables), progress)
@@ -124,11 +148,22 @@ async def _refolded(
             for _ in range(connections):
                 folder = await connect()
                 tasks.create_task(_fold_stretches(folder, snapshot, waiting, lead, taking_parts, counter))
+        await lead.execute(limit_sums.count_from, counted_from(now).isoformat())
         for statement in (
             queries.make_refolded_daily,
+            queries.bind_days_to_fold,
+            queries.bind_usage_to_fold,
+            fold.monthly_sums,
+            limit_sums.limit_sums,
+            limit_sums.limit_peaks,
+            limit_sums.limit_sightings,
+            limit_sums.limit_totals,
             queries.make_refolded_monthly,
             queries.make_daily_differences,
             queries.make_monthly_differences,
+            queries.make_limit_differences,
+            queries.make_user_differences,
+            queries.make_hold_differences,
         ):
             await lead.execute(statement)
         yield lead
@@ -175,14 +210,12 @@ async def _fold_stretches(
             )
             if not bound:
                 await folder.execute(fold.daily_sums)
-                await folder.execute(fold.monthly_sums)
                 bound = True
-            for query, parts in ((queries.daily_part, "daily_parts"), (queries.monthly_part, "monthly_parts")):
-                rows = BytesIO()
-                await folder.copy_from_query(query, output=rows, format="binary")
-                rows.seek(0)
-                async with taking_parts:
-                    await lead.copy_to_table(parts, source=rows, format="binary")
+            rows = BytesIO()
+            await folder.copy_from_query(queries.daily_part, output=rows, format="binary")
+            rows.seek(0)
+            async with taking_parts:
+                await lead.copy_to_table("daily_parts", source=rows, format="binary")
             counter.add(stretch.end_block - stretch.first_block)
 
 
@@ -193,6 +226,7 @@ async def _verdict(lead: Connection) -> Verdict:
         events=int(counts["events"]),
         daily_rows=counts["daily_rows"],
         monthly_rows=counts["monthly_rows"],
+        limit_rows=counts["limit_rows"],
         different_rows=counts["different_rows"],
         differences=tuple(Difference(**row) for row in differences),
     )

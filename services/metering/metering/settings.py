@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     nats_password: Annotated[str | None, Field(alias="NATS_PASSWORD", repr=False)] = None
     service_keys: Annotated[str, Field(alias="ARAGORA_SERVICE_KEYS", repr=False)] = ""
     price_tables: Annotated[tuple[Path, ...], NoDecode, Field(alias="ARAGORA_PRICE_TABLES")] = ()
+    limits_fail_open: Annotated[bool, Field(alias="ARAGORA_LIMITS_FAIL_OPEN")] = False
     host: Annotated[str, Field(alias="ARAGORA_HOST")] = "127.0.0.1"
     port: Annotated[int, Field(alias="ARAGORA_PORT", ge=0, le=65535)] = 8000
     worker_port: Annotated[int | None, Field(alias="ARAGORA_WORKER_PORT", ge=0, le=65535)] = None

@@ -1,7 +1,7 @@
 -- The fold: what usage events add to the projections. There is this one and no other.
 --
 -- It sums `usage_to_fold`, which each session binds by itself: a worker to a temporary table of events that are new,
--- `verify` and `rebuild` to a stretch of the log. What one event counts as (debates, api_calls) and costs was decided
+-- `verify` and `rebuild` to a stretch of the log. Months, and what is used of limits (limit_sums.sql), are sums of days. What one event counts as (debates, api_calls) and costs was decided
 -- when it was recorded (projections.py), so that all that is left here is addition.
 
 -- name: daily_sums
@@ -37,18 +37,33 @@ FROM usage_to_fold
 GROUP BY 1, 2, 3, 4, 5, 6
 
 -- name: monthly_sums
+-- Of the days, which each session binds too: a worker to those of its chunk, `verify` and `rebuild` to all of them.
 CREATE TEMP VIEW monthly_sums AS
 SELECT
     org_id,
-    to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month,
-    sum(debates) AS debates,
+    to_char(day, 'YYYY-MM') AS month,
+    sum(debates)::bigint AS debates,
     sum(api_calls) AS api_calls,
-    sum(tokens_in::numeric + tokens_out) AS total_tokens,
-    coalesce(sum(cost_usd::numeric), 0) AS total_cost,
-    count(*) AS events,
-    count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
-FROM usage_to_fold
+    sum(tokens_in + tokens_out) AS total_tokens,
+    sum(cost_usd) AS total_cost,
+    sum(events)::bigint AS events,
+    sum(unpriced_events)::bigint AS unpriced_events
+FROM days_to_fold
 GROUP BY 1, 2
+
+-- name: sum_days
+INSERT INTO days_to_fold (
+    org_id, day, user_id, event_type, provider, model,
+    events, debates, api_calls, tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning,
+    tokens_audio_in, tokens_audio_out, requests, searches, images, pages, seconds, cost_usd,
+    unpriced_events, failed_events, timed_events, response_time_ms
+)
+SELECT
+    org_id, day, user_id, event_type, provider, model,
+    events, debates, api_calls, tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning,
+    tokens_audio_in, tokens_audio_out, requests, searches, images, pages, seconds, cost_usd,
+    unpriced_events, failed_events, timed_events, response_time_ms
+FROM daily_sums
 
 -- name: fold_daily
 -- In key order, so that workers that meet on the same rows wait for each other and never in a circle.
@@ -63,7 +78,7 @@ SELECT
     events, debates, api_calls, tokens_in, tokens_out, tokens_cached, tokens_cache_write, tokens_reasoning,
     tokens_audio_in, tokens_audio_out, requests, searches, images, pages, seconds, cost_usd,
     unpriced_events, failed_events, timed_events, response_time_ms
-FROM daily_sums
+FROM days_to_fold
 ORDER BY org_id, day, user_id, event_type, provider, model
 ON CONFLICT (org_id, day, user_id, event_type, provider, model) DO UPDATE SET
     events = d.events + excluded.events,

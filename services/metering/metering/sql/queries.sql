@@ -11,6 +11,10 @@ CREATE TEMP TABLE usage_to_fold (
     reservation_id text, endpoint text, method text, status smallint, response_time_ms bigint, metadata text
 ) ON COMMIT DELETE ROWS
 
+-- name: make_days_to_fold
+-- Once per session: what the chunk adds to `usage_daily`.
+CREATE TEMP TABLE days_to_fold (LIKE usage_daily) ON COMMIT DELETE ROWS
+
 -- name: share_log
 -- Held to the end of every recording transaction: a new month is opened only when nobody holds it.
 SELECT pg_advisory_xact_lock_shared(hashtextextended('aragora.usage_log', 0))

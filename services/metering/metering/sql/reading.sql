@@ -67,3 +67,27 @@ LIMIT $11
 -- name: log_span
 -- The first and last day that anything is known of an organization: the range of a summary that names none.
 SELECT min(day) AS first_day, max(day) AS last_day FROM usage_daily WHERE org_id = $1
+
+-- name: limit_uses
+-- The plan of organization $1 and its limits, with what is used and held of them in the month $2: of the organization's,
+-- and of person $3's own. A plan without limits has one row, without a meter. A meter of unique users holds the places of
+-- people who are not counted yet.
+SELECT e.plan, e.plan_name, l.meter, l.per, l.amount, coalesce(u.used, 0) AS used,
+    CASE l.aggregation WHEN 'unique_users' THEN (
+        SELECT count(*) FROM limit_holds AS w
+        WHERE w.org_id = e.org_id AND w.month = $2 AND w.meter = l.meter AND w.user_id <> '' AND w.held > 0
+            AND NOT EXISTS (
+                SELECT FROM limit_users AS c
+                WHERE c.org_id = w.org_id AND c.month = w.month AND c.meter = w.meter AND c.user_id = w.user_id
+            )
+    ) ELSE coalesce(h.held, 0) END AS held
+FROM entitlements AS e
+LEFT JOIN entitlement_limits AS l ON l.org_id = e.org_id
+LEFT JOIN limit_usage AS u
+    ON u.org_id = e.org_id AND u.month = $2 AND u.meter = l.meter
+    AND u.user_id = CASE l.per WHEN 'user' THEN $3 ELSE '' END
+LEFT JOIN limit_holds AS h
+    ON h.org_id = e.org_id AND h.month = $2 AND h.meter = l.meter
+    AND h.user_id = CASE l.per WHEN 'user' THEN $3 ELSE '' END
+WHERE e.org_id = $1
+ORDER BY l.place, l.meter, l.per
