@@ -14,7 +14,8 @@ import pytest
 import servers
 from servers import eventually
 
-from standalone import machine
+from standalone import credentials, machine
+from standalone.datadir import current_run
 from standalone.platform import answers
 
 ROOT = Path(__file__).parents[2]
@@ -111,3 +112,26 @@ async def test_the_python_of_the_tour_works(environment: dict[str, str]):
     cost, totals = printed.splitlines()
     assert cost == "0.0165"
     assert re.fullmatch(r"\d+ \d+ [\d.]+", totals)
+
+
+async def test_the_python_of_the_guide_for_the_bus_works(environment: dict[str, str]):
+    folder = Path(environment["ARAGORA_DATA_DIR"])
+    (script,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs/publishing-on-the-bus.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (folder / "guide.py").write_text(script)
+    plan = (
+        'curl -sf -X PUT $url/api/subscription/organizations/org_123/subscription -H "$auth" '
+        "-H 'Content-Type: application/json' -d '{\"plan\": \"starter\"}' >/dev/null\n"
+    )
+    bus = {
+        "NATS_URL": f"nats://127.0.0.1:{current_run(folder).nats_port}",
+        "NATS_PASSWORD": credentials.read(folder).bus["publisher"],
+    }
+    await shell(await settings(environment) + plan, environment)
+
+    async def goes_ahead() -> bool:
+        printed = await shell(".venv/bin/python $ARAGORA_DATA_DIR/guide.py", environment | bus)
+        return printed.startswith("go ahead, and name ")
+
+    await eventually(goes_ahead, 20)

@@ -2,27 +2,19 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
-import pytest
-from servers import eventually, scratch_dir
+from aragora_up import END_OF_PANEL, StartUp, output
+from servers import eventually
 
-from standalone import credentials, datadir, machine
-from standalone.datadir import Running
+from standalone import credentials, machine
 
-ARAGORA = [sys.executable, "-P", "-c", "from standalone.cli import app; app()"]
-END_OF_PANEL = "╰"
 EVENT = {
     "id": "first",
     "org_id": "acme",
@@ -34,84 +26,6 @@ EVENT = {
     "tokens_out": 700,
     "occurred_at": "2026-01-15T12:00:00Z",
 }
-
-
-@dataclass
-class Up:
-    """A running `aragora up`."""
-
-    process: asyncio.subprocess.Process
-    data_dir: Path
-    printed: str
-
-    @property
-    def running(self) -> Running:
-        return datadir.current_run(self.data_dir)
-
-    def client(self) -> httpx.AsyncClient:
-        key = credentials.read(self.data_dir).service_key
-        return httpx.AsyncClient(base_url=self.running.url, headers={"Authorization": f"Bearer {key}"})
-
-    async def read_until(self, text: str, timeout_seconds: float = 60) -> None:
-        assert self.process.stdout is not None
-        async with asyncio.timeout(timeout_seconds):
-            while text not in self.printed:
-                line = await self.process.stdout.readline()
-                assert line, f"it ended and said:\n{self.printed}"
-                self.printed += line.decode()
-
-    async def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        rest, _ = await asyncio.wait_for(self.process.communicate(), 60)
-        self.printed += rest.decode()
-        return self.process.returncode or 0
-
-
-StartUp = Callable[..., Awaitable[Up]]
-
-
-@pytest.fixture
-async def data_dir() -> AsyncIterator[Path]:
-    async with scratch_dir() as folder:
-        yield folder / "data"
-
-
-@pytest.fixture
-async def up(data_dir: Path) -> AsyncIterator[StartUp]:
-    async with AsyncExitStack() as stack:
-
-        async def start(*arguments: str, until: str = END_OF_PANEL) -> Up:
-            process = await _aragora(
-                "up", "--workers", "1", "--port", str(machine.free_port()), *arguments, at=data_dir
-            )
-            started = Up(process, data_dir, "")
-
-            async def leave_nothing() -> None:
-                if process.returncode is None:
-                    await started.end(signal.SIGTERM)
-
-            stack.push_async_callback(leave_nothing)
-            await started.read_until(until)
-            return started
-
-        yield start
-
-
-async def _aragora(*arguments: str, at: Path) -> asyncio.subprocess.Process:
-    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "NATS_URL"}}
-    return await asyncio.create_subprocess_exec(
-        *ARAGORA,
-        *arguments,
-        env={**environment, "ARAGORA_DATA_DIR": str(at), "COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-
-
-async def _output(*arguments: str, at: Path) -> tuple[int, str]:
-    process = await _aragora(*arguments, at=at)
-    printed, _ = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode or 0, printed.decode()
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
@@ -178,7 +92,7 @@ async def test_a_killed_one_leaves_no_child_and_the_next_start_is_sound(up: Star
 
 async def test_a_killed_child_starts_again_and_usage_flows(up: StartUp) -> None:
     platform = await up()
-    for name in ("worker-1", "nats", "postgres", "gateway"):
+    for name in ("metering-worker-1", "billing-worker", "nats", "postgres", "gateway"):
         before = platform.running.services[name]
         psutil.Process(before).kill()
         await platform.read_until(f"{name} runs again.")
@@ -205,12 +119,12 @@ async def test_a_busy_port_is_said_in_a_sentence(data_dir: Path) -> None:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        code, printed = await _output("up", "--port", str(port), at=data_dir)
+        code, printed = await output("up", "--port", str(port), at=data_dir)
         assert code == 1
         assert re.fullmatch(
             rf"aragora: Port {port} is taken by .*\. Stop that, or choose another .* --port\.\n", printed
         )
-        code, printed = await _output(
+        code, printed = await output(
             "up", "--postgres-port", str(port), "--port", str(machine.free_port()), at=data_dir
         )
         assert code == 1
@@ -219,39 +133,47 @@ async def test_a_busy_port_is_said_in_a_sentence(data_dir: Path) -> None:
 
 async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -> None:
     platform = await up()
-    code, printed = await _output("up", at=data_dir)
+    code, printed = await output("up", at=data_dir)
     assert code == 1
     assert f"Another `aragora up` runs on {data_dir} (pid {platform.process.pid}, {platform.running.url})" in printed
 
+    async with platform.client() as client:
+        # A plan that the demo finds is left alone: at this rate, ten debates are held in no time.
+        plan = {"plan": "free"}
+        assert (await client.put("/api/subscription/organizations/cinder-games/subscription", json=plan)).is_success
     demo, status, for_people, key, *rest = await asyncio.gather(
         *(
-            _output(*command, at=data_dir)
+            output(*command, at=data_dir)
             for command in (
-                ("demo", "--rate", "300", "--seconds", "2"),
+                ("demo", "--rate", "300", "--seconds", "5"),
                 ("status", "--json"),
                 ("status",),
                 ("key",),
                 ("migrate",),
+                ("migrate", "billing"),
+                ("announce",),
                 ("topology", "apply"),
             )
         )
     )
     assert demo[0] == for_people[0] == 0
     assert re.search(r"[1-9]\d* events sent and counted in this run\.", demo[1])
-    assert "acme-robotics" in demo[1]
+    assert re.search(r"acme-robotics +Enterprise .* none +0", demo[1])
+    assert re.search(r"cinder-games +Free +10 .* debates 100 % +[1-9]\d*", demo[1]), demo[1]
+    assert re.search(r"[1-9]\d* debates were refused", demo[1])
     report = json.loads(status[1])
     assert report["ready"]
     assert report["versions"]["postgres"].startswith("18.")
     assert {child["name"]: child["state"] for child in report["processes"]} == dict.fromkeys(
-        ("postgres", "nats", "gateway", "worker-1"), "running"
+        ("postgres", "nats", "gateway", "metering-worker-1", "billing-worker"), "running"
     )
     assert key == (0, credentials.read(data_dir).service_key + "\n")
-    assert [code for code, _ in rest] == [0, 0], rest
-    assert (await _output("verify", at=data_dir))[0] == 0
+    assert {code for code, _ in rest} == {0}, rest
+    assert (await output("verify", at=data_dir))[0] == 0
 
 
 async def test_commands_without_a_platform_say_how_to_start_one(data_dir: Path) -> None:
     for command in (["status"], ["key"], ["verify"], ["topology", "apply"]):
-        code, printed = await _output(*command, at=data_dir)
+        code, printed = await output(*command, at=data_dir)
         assert (code, "aragora up" in printed) == (1, True), printed
         assert "Traceback" not in printed

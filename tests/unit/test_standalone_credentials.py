@@ -50,6 +50,19 @@ def test_a_new_account_gets_a_password_and_the_others_keep_theirs(tmp_path: Path
     assert credentials.read(tmp_path) == completed
 
 
+def test_the_file_of_a_version_without_billing_is_completed_and_nothing_else_changes(tmp_path: Path) -> None:
+    made = credentials.read_or_make(tmp_path)
+    path = credentials.path_of(tmp_path)
+    earlier = json.loads(path.read_text())
+    del earlier["bus"]["billing"], earlier["databases"]["billing"]
+    path.write_text(json.dumps(earlier))
+    completed = credentials.read_or_make(tmp_path)
+    assert set(completed.databases) == set(credentials.SERVICES) == {"metering", "billing"}
+    assert completed.database_of("metering") == made.database_of("metering")
+    assert completed.database_of("billing").name == "aragora_billing"
+    assert completed.bus["billing"] != completed.bus["metering"] == made.bus["metering"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"jwt_secret": "only"}'])
 def test_a_damaged_file_is_refused_by_name_and_left_alone(tmp_path: Path, text: str) -> None:
     path = credentials.path_of(tmp_path)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -89,7 +90,7 @@ def up(
     postgres_port: FixedPort = None,
     nats_port: FixedPort = None,
 ) -> None:
-    """Start everything and stay until Ctrl-C: Postgres, NATS, the APIs and the metering workers.
+    """Start everything and stay until Ctrl-C: Postgres, NATS, the APIs and the workers of all services.
 
     The first start makes the database and the passwords; later ones find everything as it was.
     """
@@ -195,7 +196,8 @@ def apply(
     """
 
     async def apply_it() -> None:
-        adopt_running_platform(data_dir, account=OPERATOR, unless="NATS_URL")
+        if "NATS_URL" not in os.environ:
+            os.environ.update(_settings_here(data_dir, account=OPERATOR))
         user, password = os.environ.get("NATS_USER"), os.environ.get("NATS_PASSWORD")
         try:
             client = await connect_once(os.environ["NATS_URL"], user=user, password=password)
@@ -210,22 +212,44 @@ def apply(
     _run(apply_it())
 
 
-def adopt_running_platform(data_dir: Path, *, account: str = "metering", unless: str = "DATABASE_URL") -> None:
-    """Where the variable `unless` is not set, use the servers of the platform that runs on the data directory."""
-    if unless in os.environ:
-        return
+def _settings_here(data_dir: Path, service: str = "metering", *, account: str | None = None) -> dict[str, str]:
+    """With which a service finds the servers of the platform that runs here. Raises `NotRunning`."""
     folder = data_dir.resolve()
     running = datadir.current_run(folder)
-    os.environ.update(platform.environment(credentials.read(folder), running, account))
+    return platform.environment(credentials.read(folder), running, service, account=account)
+
+
+@app.command()
+def migrate(
+    service: Annotated[str | None, typer.Argument(help="Whose; by default, those of all services.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Bring the databases to this version. `aragora up` does it by itself.
+
+    DATABASE_URL, where it is set, names the database of one service, which must be named too.
+    """
+    if service not in (None, *credentials.SERVICES):
+        raise typer.BadParameter(f"{service!r} is none of {', '.join(credentials.SERVICES)}.")
+    elsewhere = "DATABASE_URL" in os.environ
+    if elsewhere and service is None:
+        raise typer.BadParameter("DATABASE_URL names one database: say whose, as in `aragora migrate billing`.")
+    for name in [service] if service else credentials.SERVICES:
+        try:
+            settings = {} if elsewhere else _settings_here(data_dir, name)
+        except StandaloneError as error:
+            raise _said(error) from error
+        done = subprocess.run([sys.executable, "-P", "-m", name, "migrate"], env=os.environ | settings, check=False)
+        if done.returncode != 0:
+            raise typer.Exit(done.returncode)
 
 
 def _service_command(service: str, name: str, does: str) -> None:
     """Offer a service's own command as ours, with the servers of the running platform where none are named."""
 
     def become(context: typer.Context) -> None:
-        if "--help" not in context.args:
+        if "--help" not in context.args and "DATABASE_URL" not in os.environ:
             try:
-                adopt_running_platform(datadir.default_data_dir())
+                os.environ.update(_settings_here(datadir.default_data_dir(), service))
             except StandaloneError as error:
                 raise _said(error) from error
         os.execv(sys.executable, [sys.executable, "-P", "-m", service, name, *context.args])  # noqa: S606
@@ -234,7 +258,7 @@ def _service_command(service: str, name: str, does: str) -> None:
     app.command(name, help=does, context_settings=everything_else)(become)
 
 
-_service_command("metering", "migrate", "Bring the database to this version. `aragora up` does it by itself.")
 _service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
 _service_command("metering", "rebuild", "Make the projections what the log says.")
 _service_command("metering", "dead-letters", "Usage that could not be recorded: list, show, retry, discard.")
+_service_command("billing", "announce", "Say again what every organization may do, for a metering that starts anew.")

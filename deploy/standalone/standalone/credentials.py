@@ -12,8 +12,8 @@ from standalone.postgres import Database
 from standalone.problems import DataDirUnusable
 
 FILE_NAME = "credentials.json"
-SERVICES = ("metering",)
-"""The services that own a database."""
+SERVICES = ("metering", "billing")
+"""The services. Each owns a database, and has a user of the same name on the bus."""
 OPERATOR_SCOPES = ("operator", "usage.read", "usage.write")
 
 

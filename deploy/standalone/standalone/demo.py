@@ -1,112 +1,32 @@
-"""Live traffic of five sample organizations, sent through the real HTTP API."""
+"""Live traffic of five sample organizations, sent through the real HTTP API.
+
+Each organization has a plan. A debate asks before it is held: it is reserved, held, and settled by its usage event; one
+past a limit is refused and never takes place. Everything else is reported as it was used.
+"""
 
 import asyncio
 import random
 import signal
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import httpx
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from aragora.contracts.ids import new_id
+from standalone.demo_sample import ORGANIZATIONS, question, sample_event
+from standalone.demo_view import Standing, Tally, standing, total, view
 
 TICK_SECONDS = 0.1
 LARGEST_BATCH = 250
+MOST_DEBATES = 5
+"""In one batch: each asks by itself, and a demo is no benchmark."""
 SENDERS = 8
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A kind of call: what it is, how many tokens it takes (typically), and how often it is made."""
-
-    event_type: str
-    provider: str
-    model: str
-    tokens_in: int
-    tokens_out: int
-    weight: int
-
-
-CALLS = (
-    Call("debate", "anthropic", "claude-sonnet-4", 2400, 700, 20),
-    Call("debate", "openai", "gpt-4o", 1900, 600, 15),
-    Call("debate", "anthropic", "claude-opus-4", 3100, 900, 4),
-    Call("api_call", "openai", "gpt-4o-mini", 900, 250, 25),
-    Call("api_call", "gemini", "gemini-2.5-flash", 1500, 300, 20),
-    Call("api_call", "gemini", "gemini-2.5-pro", 4200, 800, 6),
-    Call("api_call", "mistral", "mistral-small-latest", 800, 200, 8),
-    Call("api_call", "deepseek", "deepseek-chat", 1600, 500, 8),
-)
-
-ORGANIZATIONS = {
-    "acme-robotics": ("amara", "boris", "chen", "dolores"),
-    "borealis-law": ("edith", "farouk"),
-    "cinder-games": ("gus", "hana", "ivo", "june", "kofi", "lena"),
-    "delta-clinic": ("mina", "noor", "otis"),
-    "echo-school": ("pia", "quentin", "rosa", "sami"),
-}
-_SHARES = (40, 10, 30, 8, 12)
-
-
-def sample_event(chance: random.Random, now: datetime) -> dict[str, Any]:
-    """One plausible usage event, in native form."""
-    org_id = chance.choices(list(ORGANIZATIONS), _SHARES)[0]
-    call = chance.choices(CALLS, [call.weight for call in CALLS])[0]
-    tokens_in = round(chance.lognormvariate(0, 0.6) * call.tokens_in)
-    event: dict[str, Any] = {
-        "id": str(new_id()),
-        "org_id": org_id,
-        "user_id": chance.choice(ORGANIZATIONS[org_id]),
-        "event_type": call.event_type,
-        "provider": call.provider,
-        "model": call.model,
-        "tokens_in": tokens_in,
-        "tokens_out": round(chance.lognormvariate(0, 0.5) * call.tokens_out),
-        "status": 200,
-        "response_time_ms": round(chance.lognormvariate(6.5, 0.5)),
-        "occurred_at": now.isoformat(),
-    }
-    if call.event_type == "debate" and chance.random() < 0.5:
-        event["tokens_cached"] = tokens_in // 3
-    return event
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was sent, and how it went."""
-
-    accepted: int = 0
-    retried: int = 0
-    refused: str = ""
-    """What the API said when it refused; the demo then ends."""
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=500))
-    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
-
-    def add(self, events: int, seconds: float) -> None:
-        """An accepted request."""
-        self.accepted += events
-        self.latencies.append(seconds)
-        self.recent.append((time.monotonic(), events))
-
-    def rate(self) -> float:
-        """Accepted events per second, over the last five seconds."""
-        since = time.monotonic() - 5
-        recent = [(at, events) for at, events in self.recent if at >= since]
-        return sum(events for _, events in recent) / max(0.5, time.monotonic() - recent[0][0]) if recent else 0.0
-
-    def latency_ms(self, percent: int) -> float:
-        """A percentile of the answer times, in milliseconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] * 1000 if ordered else 0.0
+Event = dict[str, Any]
 
 
 async def run(url: str, key: str, *, rate: float, seconds: float | None, stop: asyncio.Event, console: Console) -> None:
@@ -114,40 +34,56 @@ async def run(url: str, key: str, *, rate: float, seconds: float | None, stop: a
 
     The seed of the traffic is random: it is a show, not a test.
     """
-    tally, totals = Tally(), dict[str, dict[str, Any]]()
+    tally, standings = Tally(), dict[str, Standing]()
     headers = {"Authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=SENDERS + 2)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10, limits=limits) as client:
-        await _read_totals(client, totals)
-        before = _total(totals, "total_events")
-        watching = asyncio.create_task(_watch_totals(client, totals))
+        await _enroll(client, stop, tally)
+        await _read_standings(client, standings)
+        before = total(standings, "total_events")
+        watching = asyncio.create_task(_watch_standings(client, standings))
         try:
-            with Live(_view(tally, totals), console=console, refresh_per_second=4, transient=False) as live:
+            with Live(view(tally, standings), console=console, refresh_per_second=4, transient=False) as live:
                 async for _ in _send(client, rate, seconds, stop, tally):
-                    live.update(_view(tally, totals))
-                while not stop.is_set() and _total(totals, "total_events") - before < tally.accepted:
+                    live.update(view(tally, standings))
+                while not stop.is_set() and total(standings, "total_events") - before < tally.accepted:
                     await asyncio.sleep(TICK_SECONDS)
-                    live.update(_view(tally, totals))
+                    live.update(view(tally, standings))
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
     if not console.is_terminal:
         console.print()
-    if tally.refused:
-        console.print(Text(f"The API refused the traffic: {tally.refused}", "red"))
+    if tally.failed:
+        console.print(Text(f"The API refused the traffic: {tally.failed}", "red"))
     console.print(f"{tally.accepted:,} events sent and counted in this run.")
+    if tally.refused:
+        console.print(f"{tally.refused.total():,} debates were refused, at the limits of their plans.")
+
+
+async def _enroll(client: httpx.AsyncClient, stop: asyncio.Event, tally: Tally) -> None:
+    """Give each organization the plan on its rung of the ladder, unless it has one from an earlier run."""
+    plans = await _ask(client, "GET", "/api/subscription/plans", None, stop, tally)
+    if plans is None:
+        return
+    ladder = [plan["id"] for plan in plans.json()["data"]]
+    for org_id, organization in ORGANIZATIONS.items():
+        path = f"/api/subscription/organizations/{org_id}/subscription"
+        if (await client.get(path)).status_code == httpx.codes.NOT_FOUND:
+            rung = min(organization.rung, len(ladder) - 1)
+            await _ask(client, "PUT", path, {"plan": ladder[rung]}, stop, tally)
 
 
 async def _send(
     client: httpx.AsyncClient, rate: float, seconds: float | None, stop: asyncio.Event, tally: Tally
-) -> Any:
+) -> AsyncIterator[None]:
     """Every tick, send what is due; yield after each. If the platform is slower than the rate, the rate gives way."""
     chance = random.Random()  # noqa: S311  traffic, not secrets
     started_at = time.monotonic()
     due = 0.0
     last = started_at
     sending: set[asyncio.Task[None]] = set()
-    while not stop.is_set() and not tally.refused and (seconds is None or time.monotonic() - started_at < seconds):
+    while not stop.is_set() and not tally.failed and (seconds is None or time.monotonic() - started_at < seconds):
         now = time.monotonic()
         due = min(due + (now - last) * rate, max(rate, LARGEST_BATCH))
         last = now
@@ -157,7 +93,7 @@ async def _send(
             due -= size
             moment = datetime.now(UTC)
             events = [sample_event(chance, moment) for _ in range(size)]
-            sending.add(task := asyncio.create_task(_post(client, events, stop, tally)))
+            sending.add(task := asyncio.create_task(_use(client, events, stop, tally)))
             task.add_done_callback(sending.discard)
         await asyncio.sleep(TICK_SECONDS if due < 1 else 0.005)
         yield
@@ -165,73 +101,68 @@ async def _send(
     yield
 
 
-async def _post(client: httpx.AsyncClient, events: list[dict[str, Any]], stop: asyncio.Event, tally: Tally) -> None:
-    """Send until accepted. The ids stay the same, so trying again never counts twice."""
+async def _use(client: httpx.AsyncClient, events: list[Event], stop: asyncio.Event, tally: Tally) -> None:
+    """Ask for the debates, and report what took place."""
+    debates = [event for event in events if event["event_type"] == "debate"][:MOST_DEBATES]
+    held = await asyncio.gather(*(_is_allowed(client, event, stop, tally) for event in debates))
+    used = [event for event in events if event["event_type"] != "debate"]
+    used += [event for event, allowed in zip(debates, held, strict=True) if allowed]
+    if not used:
+        return
+    started_at = time.monotonic()
+    body = used if len(used) > 1 else used[0]
+    # The ids stay the same, so trying again never counts twice.
+    if await _ask(client, "POST", "/api/usage/events", body, stop, tally):
+        tally.add(len(used), time.monotonic() - started_at)
+
+
+async def _is_allowed(client: httpx.AsyncClient, event: Event, stop: asyncio.Event, tally: Tally) -> bool:
+    """Reserve what the call will take. If it may be made, its event names the reservation, which it settles."""
+    answer = await _ask(client, "POST", "/api/usage/reservations", question(event), stop, tally)
+    if answer is None:
+        return False
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        tally.refused[event["org_id"]] += 1
+        return False
+    event["reservation_id"] = answer.json()["reservation_id"]
+    return True
+
+
+async def _ask(
+    client: httpx.AsyncClient, method: str, path: str, body: object, stop: asyncio.Event, tally: Tally
+) -> httpx.Response | None:
+    """Send until it is answered. None if the demo stops before, or if the answer says that there is no point."""
     while True:
-        started_at = time.monotonic()
         try:
-            answer = await client.post("/api/usage/events", json=events if len(events) > 1 else events[0])
+            answer = await client.request(method, path, json=body)
         except httpx.TransportError:
             answer = None
-        if answer is not None and answer.status_code == httpx.codes.ACCEPTED:
-            tally.add(len(events), time.monotonic() - started_at)
-            return
-        if answer is not None and answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
-            tally.refused = f"{answer.status_code} {answer.text[:500]}"
-            return
-        if stop.is_set():
-            return
+        if answer is not None and (answer.is_success or answer.status_code == httpx.codes.TOO_MANY_REQUESTS):
+            return answer
+        # An organization that has just been given a plan is unknown to metering for a moment: 404.
+        if answer is not None and answer.is_client_error and answer.status_code != httpx.codes.NOT_FOUND:
+            tally.failed = f"{answer.status_code} {answer.text[:500]}"
+        if tally.failed or stop.is_set():
+            return None
         tally.retried += 1
         await asyncio.sleep(1)
 
 
-async def _read_totals(client: httpx.AsyncClient, totals: dict[str, dict[str, Any]]) -> None:
-    for org_id in ORGANIZATIONS:
-        answer = await client.get(f"/api/usage/organizations/{org_id}/summary")
-        if answer.is_success:
-            totals[org_id] = answer.json()["data"]
+async def _read_standings(client: httpx.AsyncClient, standings: dict[str, Standing]) -> None:
+    for org_id, organization in ORGANIZATIONS.items():
+        totals = await client.get(f"/api/usage/organizations/{org_id}/summary")
+        month = await client.get(f"/api/subscription/dashboard/{organization.people[0]}", params={"org_id": org_id})
+        if totals.is_success:
+            standings[org_id] = standing(totals.json()["data"], month.json()["data"] if month.is_success else None)
 
 
-async def _watch_totals(client: httpx.AsyncClient, totals: dict[str, dict[str, Any]]) -> None:
+async def _watch_standings(client: httpx.AsyncClient, standings: dict[str, Standing]) -> None:
     while True:
         try:
-            await _read_totals(client, totals)
+            await _read_standings(client, standings)
         except httpx.TransportError:
-            totals.clear()
+            standings.clear()
         await asyncio.sleep(0.5)
-
-
-def _total(totals: dict[str, dict[str, Any]], name: str) -> int:
-    return sum(int(data[name]) for data in totals.values())
-
-
-def _view(tally: Tally, totals: dict[str, dict[str, Any]]) -> Group:
-    table = Table("organization", "users", "debates", "events", "tokens", "cost (USD)", box=None, padding=(0, 2, 0, 0))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for org_id, data in totals.items():
-        table.add_row(
-            org_id,
-            str(len(data["by_user"])),
-            f"{data['total_debates']:,}",
-            f"{data['total_events']:,}",
-            f"{data['total_tokens']:,}",
-            f"{Decimal(data['total_cost']):,.4f}",
-        )
-    cost = sum((Decimal(data["total_cost"]) for data in totals.values()), Decimal(0))
-    table.add_section()
-    table.add_row(
-        "all",
-        "",
-        *(f"{_total(totals, name):,}" for name in ("total_debates", "total_events", "total_tokens")),
-        f"{cost:,.4f}",
-    )
-    line = Text(f"{tally.rate():,.0f} events/s accepted", "bold")
-    line.append(f"   answers p50 {tally.latency_ms(50):.0f} ms, p99 {tally.latency_ms(99):.0f} ms", "default")
-    line.append(f"   sent {tally.accepted:,}", "default")
-    if tally.retried:
-        line.append(f"   tried again {tally.retried:,}", "yellow")
-    return Group(line, table)
 
 
 async def until_interrupted(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:

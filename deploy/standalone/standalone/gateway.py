@@ -1,4 +1,12 @@
-"""The APIs of all services in one process, behind one port: `python -m standalone.gateway`."""
+"""The APIs of all services in one process, behind one port: `python -m standalone.gateway`.
+
+Each service gets settings of its own, with its own database and its own user of the bus, from the data directory that
+`aragora up` named: environment variables would be the same for all of them.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvloop
 from fastapi import APIRouter, FastAPI
@@ -6,9 +14,15 @@ from starlette.responses import RedirectResponse
 
 from aragora.chassis import app as chassis_app
 from aragora.chassis import telemetry
+from aragora.chassis.app import Lifespan
 from aragora.chassis.security import parse_service_keys
+from billing import main as billing
+from billing.settings import Settings as BillingSettings
 from metering import main as metering
-from metering.settings import Settings
+from metering.settings import Settings as MeteringSettings
+from standalone import credentials, datadir
+from standalone.platform import environment
+from standalone.problems import NotRunning
 
 DESCRIPTION = (
     "Event-sourced usage metering and billing for products that resell LLM calls. Authorize with the service key that "
@@ -24,23 +38,48 @@ async def front() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(metering_settings: MeteringSettings, billing_settings: BillingSettings) -> FastAPI:
     """One application with every service's routes, each on its own connections."""
     return chassis_app.create_app(
         title="Aragora Billing",
         version=metering.VERSION,
         description=DESCRIPTION,
-        routers=[_front, *metering.routers],
-        lifespans=[metering.lifespan(settings)],
-        service_keys=parse_service_keys(settings.service_keys),
+        routers=[_front, *metering.routers, *billing.routers],
+        lifespans=[
+            _named("metering", metering.lifespan(metering_settings)),
+            _named("billing", billing.lifespan(billing_settings)),
+        ],
+        service_keys=parse_service_keys(metering_settings.service_keys),
     )
+
+
+def _named(service: str, lifespan: Lifespan) -> Lifespan:
+    """The lifespan, with the service's name before the names of what `/readyz` asks: all of them ask for `postgres`."""
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        others, app.state.readiness = app.state.readiness, {}
+        async with lifespan(app):
+            own = {f"{service}_{name}": check for name, check in app.state.readiness.items()}
+            app.state.readiness = others | own
+            yield
+
+    return running
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    settings = Settings()
+    data_dir = datadir.default_data_dir()
+    running = datadir.last_run(data_dir)
+    if running is None:
+        raise NotRunning(f"{data_dir} says nothing of servers: `aragora up` starts them, and this.")
+    secrets = credentials.read(data_dir)
+    settings = MeteringSettings.model_validate(environment(secrets, running, "metering"))
+    of_billing = BillingSettings.model_validate(environment(secrets, running, "billing"))
+    # People's tokens are verified alike for all services.
+    os.environ["ARAGORA_JWT_SECRET"] = environment(secrets, running)["ARAGORA_JWT_SECRET"]
     telemetry.configure("gateway", level=settings.log_level, format=settings.log_format)
-    uvloop.run(chassis_app.serve(create_app(settings), settings.host, settings.port, grace_seconds=15))
+    uvloop.run(chassis_app.serve(create_app(settings, of_billing), settings.host, settings.port, grace_seconds=15))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ def _grid() -> Table:
 
 def welcome(running: Running, secrets: Credentials, data_dir: Path, opened_folders: Sequence[Path]) -> Panel:
     """The one panel of URLs and credentials."""
-    database = secrets.database_of("metering")
+    databases = " and ".join(secrets.database_of(service).name for service in credentials.SERVICES)
     grid = _grid()
     grid.add_row("API", Text(running.url))
     grid.add_row("Docs", Text(f"{running.url}/docs"))
     grid.add_row("Service key", Text(secrets.service_key))
-    grid.add_row("Postgres", Text(f"127.0.0.1:{running.postgres_port}, database and user {database.name}"))
+    grid.add_row(
+        "Postgres", Text(f"127.0.0.1:{running.postgres_port}, databases {databases}, each with a user of its name")
+    )
     grid.add_row("NATS", Text(f"nats://127.0.0.1:{running.nats_port}, users {', '.join(secrets.bus)}"))
     grid.add_row("Passwords", Text(str(credentials.path_of(data_dir))))
     grid.add_row("Logs", Text(str(data_dir / "logs")))

@@ -49,15 +49,21 @@ class Options:
         return self.workers if self.workers is not None else max(2, min(8, machine.cores() // 2))
 
 
-def environment(secrets: Credentials, running: Running, account: str = "metering") -> dict[str, str]:
-    """The settings with which metering finds the servers, as environment variables. What the operator set stays."""
-    database = secrets.database_of("metering")
+def environment(
+    secrets: Credentials, running: Running, service: str = "metering", *, account: str | None = None
+) -> dict[str, str]:
+    """The settings of a service, as environment variables: its own database, its own user of the bus (or another one).
+
+    What the operator set stays.
+    """
+    database = secrets.database_of(service)
+    user = account or service
     keys = [given for given in (os.environ.get("ARAGORA_SERVICE_KEYS", ""),) if given]
     return {
         "DATABASE_URL": f"postgresql://{database.name}:{database.password}@127.0.0.1:{running.postgres_port}/{database.name}",
         "NATS_URL": f"nats://127.0.0.1:{running.nats_port}",
-        "NATS_USER": account,
-        "NATS_PASSWORD": secrets.bus[account],
+        "NATS_USER": user,
+        "NATS_PASSWORD": secrets.bus[user],
         "ARAGORA_JWT_SECRET": os.environ.get("ARAGORA_JWT_SECRET") or secrets.jwt_secret,
         "ARAGORA_SERVICE_KEYS": ",".join([*keys, secrets.service_keys()]),
         "ARAGORA_HOST": running.host,
@@ -99,10 +105,9 @@ class Platform:
         databases = [self.credentials.database_of(service) for service in credentials.SERVICES]
         await postgres.create_databases(databases)
         for service in credentials.SERVICES:
-            migration = PythonService(
-                f"{service}-migrate", data_dir, [service, "migrate"], environment(self.credentials, running)
-            )
-            self._say(await migration.run_once())
+            settings = environment(self.credentials, running, service)
+            migration = PythonService(f"{service}-migrate", data_dir, [service, "migrate"], settings)
+            self._say(f"{service}: {await migration.run_once()}")
         for line in await apply_streams(nats):
             self._say(line)
         await self._supervisor.start(*self._services(running))
@@ -117,15 +122,20 @@ class Platform:
 
     def _services(self, running: Running) -> list[PythonService]:
         data_dir = self.options.data_dir
-        settings = {**environment(self.credentials, running), "ARAGORA_DATA_DIR": str(data_dir)}
+        here = {"ARAGORA_DATA_DIR": str(data_dir)}
 
         async def ready() -> bool:
             return await answers(f"{running.url}/readyz")
 
-        gateway = PythonService("gateway", data_dir, ["standalone.gateway"], settings, ready)
-        numbers = range(1, self.options.worker_count + 1)
-        return [gateway] + [
-            PythonService(f"worker-{number}", data_dir, ["metering", "worker"], settings) for number in numbers
+        def worker(name: str, service: str) -> PythonService:
+            settings = environment(self.credentials, running, service)
+            return PythonService(name, data_dir, [service, "worker"], settings | here)
+
+        # The gateway is of all services: it reads from the data directory what each of them is told.
+        return [
+            PythonService("gateway", data_dir, ["standalone.gateway"], here, ready),
+            *(worker(f"metering-worker-{number}", "metering") for number in range(1, self.options.worker_count + 1)),
+            worker("billing-worker", "billing"),
         ]
 
     async def _claim_port(self) -> None:

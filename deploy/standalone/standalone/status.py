@@ -51,18 +51,22 @@ async def _readiness(running: Running) -> tuple[bool, str]:
 
 
 async def _database(running: Running, secrets: Credentials) -> dict[str, Any]:
-    try:
-        connection = await asyncpg.connect(environment(secrets, running)["DATABASE_URL"], timeout=5)
-    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
-        return {"version": f"does not answer: {error}"}
-    try:
-        return {
-            "version": await connection.fetchval("SHOW server_version"),
-            "database_size": await connection.fetchval("SELECT pg_size_pretty(pg_database_size(current_database()))"),
-            "open_dead_letters": await connection.fetchval("SELECT count(*) FROM dead_letters WHERE status = 'open'"),
-        }
-    finally:
-        await connection.close()
+    """The server's version; of each service, how large its database is and how many dead letters are open."""
+    found: dict[str, Any] = {}
+    for service in credentials.SERVICES:
+        url = environment(secrets, running, service)["DATABASE_URL"]
+        try:
+            connection = await asyncpg.connect(url, timeout=5)
+        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+            return {"version": f"does not answer: {error}"}
+        try:
+            size = await connection.fetchval("SELECT pg_size_pretty(pg_database_size(current_database()))")
+            letters = await connection.fetchval("SELECT count(*) FROM dead_letters WHERE status = 'open'")
+            found["version"] = await connection.fetchval("SHOW server_version")
+        finally:
+            await connection.close()
+        found |= {f"{service}_database": size, f"{service}_open_dead_letters": letters}
+    return found
 
 
 async def _bus(data_dir: Path, running: Running, secrets: Credentials) -> dict[str, Any]:

@@ -2,21 +2,25 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from standalone import credentials, datadir, machine
-from standalone.bench import http_measures, measures
+from standalone.bench import http_measures, limit_measures, measures
 from standalone.bench.http_measures import median, percentile
 from standalone.bench.load import Shape
 from standalone.bench.measures import Bench
 from standalone.bench.report import Figure, Report, this_machine
 from standalone.platform import Options, Platform, environment
+from standalone.service import PythonService
 
 WINDOW = 1_500_000
 """Events over which "empty" and "full" throughput are compared."""
 WARM_UP = 200_000
+QUESTIONS_AT_ONCE = 256
+NOTICE_WORKERS = 4
+"""Workers that race for the thresholds, where `LimitReached` is measured."""
 
 Say = Callable[[str], None]
 
@@ -48,16 +52,22 @@ async def run(*, events: int, workers: int | None, shape: Shape, say: Say) -> Re
             shape=shape,
             say=say,
         )
-        return await _measure(bench, events)
+        settings = environment(secrets, running, "metering")
+        missing = range(options.worker_count, NOTICE_WORKERS)
+        more = [
+            PythonService(f"extra-worker-{number}", scratch, ["metering", "worker"], settings) for number in missing
+        ]
+        return await _measure(bench, events, more)
     finally:
         await platform.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-async def _measure(bench: Bench, events: int) -> Report:
+async def _measure(bench: Bench, events: int, more_workers: Sequence[PythonService]) -> Report:
     cores, say = machine.cores(), bench.say
     floor = 100_000 if cores >= 4 else 60_000
 
+    await limit_measures.limit_everybody(bench)
     say("Sustained throughput, from an empty log on")
     first = await measures.sustained(bench, max(WINDOW, events - WINDOW), seed=1, warm_up=WARM_UP)
     empty = first.rate_between(WARM_UP, WARM_UP + WINDOW)
@@ -74,6 +84,7 @@ async def _measure(bench: Bench, events: int) -> Report:
     last = await measures.sustained(bench, WINDOW, seed=2, warm_up=WARM_UP)
     say("Usage query")
     query = await http_measures.usage_query(bench)
+    limits = await _measure_limits(bench, more_workers)
     say("Verify and rebuild")
     verified, rebuilt, equal = await measures.rebuild(bench, connections=cores)
 
@@ -93,6 +104,7 @@ async def _measure(bench: Bench, events: int) -> Report:
         Figure("full / empty", kept, "%", "≥ 90 %", kept >= 90),
         Figure("usage query, median", median(query), "ms"),
         Figure("usage query, p99", query_p99, "ms", "< 20 ms", query_p99 < 20),
+        *limits,
         Figure("verify", verified, "events/s"),
         Figure("rebuild", rebuilt, "events/s", "≥ 500,000", rebuilt >= 500_000),
         Figure("projections equal to the log afterwards", int(equal), "", "1", equal),
@@ -100,12 +112,54 @@ async def _measure(bench: Bench, events: int) -> Report:
     return Report(
         day=datetime.now(UTC).date(),
         machine=this_machine(),
-        load=f"{bench.workers} workers, {bench.shape}",
+        load=f"{bench.workers} workers, {bench.shape}, with limits on {', '.join(limit_measures.METERS)} for each",
         figures=figures,
         curve=_curve(first, last),
         raw_copy=raw_copy,
         memory_mib=bench.peak_mib,
     )
+
+
+async def _measure_limits(bench: Bench, more_workers: Sequence[PythonService]) -> tuple[Figure, ...]:
+    say, everybody = bench.say, limit_measures.organizations(bench)
+    hot = everybody[:1]
+    say("Reservations")
+    hot_fast = await limit_measures.questions(bench, "reserve", hot, at_once=QUESTIONS_AT_ONCE)
+    hot_calm = await limit_measures.questions(bench, "reserve", hot, per_second=1_000)
+    many = await limit_measures.questions(bench, "reserve", everybody, at_once=QUESTIONS_AT_ONCE)
+    say("Checks")
+    checks = await limit_measures.questions(bench, "check", everybody, per_second=2_000)
+    say("The same over HTTP")
+    http_fast = await limit_measures.questions(bench, "reserve", hot, over_http=True)
+    http_calm = await limit_measures.questions(bench, "reserve", hot, per_second=1_000, over_http=True)
+    bench.look_at_memory()
+    say(f"From an event to LimitReached, with {bench.workers + len(more_workers)} workers")
+    for worker in more_workers:
+        await worker.start()
+    try:
+        noticed, once = await limit_measures.notices(bench)
+    finally:
+        for worker in more_workers:
+            await worker.stop()
+    calm_p99, check_p99 = percentile(hot_calm.milliseconds, 99), percentile(checks.milliseconds, 99)
+    notice_p99 = percentile(noticed, 99)
+    at_once = f"{QUESTIONS_AT_ONCE} at once"
+    return (
+        Figure(f"reservations of one organization, {at_once}", hot_fast.per_second, "/s", "≥ 3,000",
+               hot_fast.per_second >= 3_000),
+        Figure("reservations of one organization at 1,000/s, median", median(hot_calm.milliseconds), "ms"),
+        Figure("reservations of one organization at 1,000/s, p99", calm_p99, "ms", "< 25 ms", calm_p99 < 25),
+        Figure(f"reservations of {len(everybody)} organizations, {at_once}", many.per_second, "/s", "≥ 5,000",
+               many.per_second >= 5_000),
+        Figure("checks at 2,000/s, median", median(checks.milliseconds), "ms"),
+        Figure("checks at 2,000/s, p99", check_p99, "ms", "< 10 ms", check_p99 < 10),
+        Figure("reservations of one organization over HTTP, 64 connections", http_fast.per_second, "/s"),
+        Figure("the same at 1,000/s, p99", percentile(http_calm.milliseconds, 99), "ms"),
+        Figure("80 % crossed to LimitReached at 20,000 events/s, median", median(noticed), "ms"),
+        Figure("80 % crossed to LimitReached at 20,000 events/s, p99", notice_p99, "ms", "< 1,000 ms",
+               notice_p99 < 1_000),
+        Figure("each threshold told exactly once", int(once), "", "1", once),
+    )  # fmt: skip
 
 
 def _curve(*runs: measures.Sustained) -> tuple[tuple[int, float], ...]:

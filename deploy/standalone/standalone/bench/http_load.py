@@ -33,8 +33,12 @@ class Connection:
 
     async def post_events(self, body: bytes) -> bytes:
         """Post native events; the body of the 202 answer."""
-        head = f"POST /api/usage/events HTTP/1.1\r\n{self._head}Content-Type: application/json\r\n"
-        return await self._send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body, b"202")
+        return await self.post("/api/usage/events", body, b"202")
+
+    async def post(self, path: str, body: bytes, expected: bytes) -> bytes:
+        """Post JSON; the body of the answer, whose status must be the expected one."""
+        head = f"POST {path} HTTP/1.1\r\n{self._head}Content-Type: application/json\r\n"
+        return await self._send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body, expected)
 
     async def _send(self, request: bytes, expected: bytes) -> bytes:
         self._writer.write(request)

@@ -81,6 +81,7 @@ def table(report: Report) -> Table:
 
 def write(report: Report, folder: Path) -> None:
     """Write benchmarks.md, benchmarks.json and benchmarks.svg into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmarks.json").write_text(json.dumps(asdict(report), indent=1, default=str) + "\n")
     (folder / "benchmarks.svg").write_text(_chart(report))
     (folder / "benchmarks.md").write_text(_markdown(report))

@@ -1,0 +1,134 @@
+"""Metering and billing as in production: each in processes of its own, with its own database and user of the bus."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import servers
+from metering_platform import ALL_SCOPES, bearer, jwt_secret, service_keys
+from nats.errors import Error as NatsError
+from servers import NATS_PASSWORDS, SMALL, eventually
+
+from standalone import machine
+from standalone.nats import EmbeddedNats
+from standalone.platform import answers, apply_streams
+from standalone.postgres import Database, EmbeddedPostgres
+from standalone.problems import StartFailed
+from standalone.service import PythonService
+from standalone.supervisor import Supervisor
+
+SERVICES = ("metering", "billing")
+PROCESSES = tuple(f"{service}-{role}" for service in SERVICES for role in ("api", "worker"))
+STEPS = ("postgres", "nats", "topology", "metering-migrate", "billing-migrate", *PROCESSES)
+"""Everything that somebody has to start, in an order in which nothing has to wait."""
+
+
+class SeparateServices:
+    """Everything on servers of its own. `start` takes the steps in any order; a crashed process starts again."""
+
+    def __init__(self, folder: Path, secret: str) -> None:
+        self.said: list[str] = []
+        self._folder = folder
+        self._databases = {service: Database(f"aragora_{service}", secrets.token_urlsafe()) for service in SERVICES}
+        self._postgres = EmbeddedPostgres(folder, secrets.token_urlsafe(), settings=SMALL, durable=False)
+        self._nats = EmbeddedNats(folder, NATS_PASSWORDS)
+        self._secret = secret
+        self._ports = {name: machine.free_port() for name in PROCESSES}
+        self._supervisors: dict[str, Supervisor] = {}
+        self.processes = {name: self._process(name) for name in PROCESSES}
+
+    def _settings(self, service: str) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self._postgres.url_of(self._databases[service]),
+            "NATS_URL": self._nats.address,
+            "NATS_USER": service,
+            "NATS_PASSWORD": NATS_PASSWORDS[service],
+            "ARAGORA_SERVICE_KEYS": service_keys(),
+            "ARAGORA_JWT_SECRET": self._secret,
+        }
+
+    def _process(self, name: str) -> PythonService:
+        service, _, role = name.partition("-")
+        port = {"api": "ARAGORA_PORT", "worker": "ARAGORA_WORKER_PORT"}[role]
+        settings = self._settings(service) | {port: str(self._ports[name])}
+        return PythonService(name, self._folder, [service, role], settings)
+
+    async def step(self, name: str) -> None:
+        """Start a part. Returns when it works, or has noticed that something is not there yet: it crashed, or waits."""
+        if name in PROCESSES:
+            await self._supervise(name, self.processes[name])
+            await eventually(lambda: self._came_to_something(name), 30, what=name)
+        elif name == "postgres":
+            await self._supervise(name, self._postgres)
+            await self._postgres.create_databases(list(self._databases.values()))
+        elif name == "nats":
+            await self._supervise(name, self._nats)
+        elif name == "topology":
+            await eventually(self._topology_applied, 60)
+        else:
+            await eventually(lambda: self._migrated(name.partition("-")[0]), 60)
+
+    async def _supervise(self, name: str, process: PythonService | EmbeddedPostgres | EmbeddedNats) -> None:
+        self._supervisors[name] = Supervisor(self.said.append)
+        await self._supervisors[name].start(process)
+
+    async def _came_to_something(self, name: str) -> bool:
+        crashed = any(line.startswith(f"{name} ended") for line in self.said)
+        return crashed or "bus_error" in self.log(name) or await self.is_ready(name)
+
+    async def _topology_applied(self) -> bool:
+        try:
+            return bool(await apply_streams(self._nats))
+        except (NatsError, OSError, TimeoutError):
+            return False
+
+    async def _migrated(self, service: str) -> bool:
+        job = PythonService(f"{service}-migrate", self._folder, [service, "migrate"], self._settings(service))
+        try:
+            return bool(await job.run_once())
+        except StartFailed:
+            return False
+
+    async def is_ready(self, name: str) -> bool:
+        """Whether a process says that it can work."""
+        return await answers(f"http://127.0.0.1:{self._ports[name]}/readyz")
+
+    async def ready(self, names: Sequence[str] = PROCESSES) -> None:
+        """Return when these processes can work."""
+        for name in names:
+            await eventually(partial(self.is_ready, name), 60, what=f"{name} is ready")
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL a process, and let nobody start it again."""
+        process = self.processes[name]
+        process.hurry()
+        await process.wait()
+        await self._supervisors.pop(name).stop()
+
+    async def stop(self) -> None:
+        """Stop everything: the processes, then their servers."""
+        for name in (*PROCESSES, "nats", "postgres"):
+            if name in self._supervisors:
+                await self._supervisors.pop(name).stop()
+
+    def log(self, name: str) -> str:
+        """What a process has logged."""
+        return (self._folder / "logs" / f"{name}.log").read_text()
+
+    def client(self, service: str) -> httpx.AsyncClient:
+        """A client of a service's API, with a key that may do everything."""
+        url = f"http://127.0.0.1:{self._ports[f'{service}-api']}"
+        return httpx.AsyncClient(base_url=url, headers=bearer(ALL_SCOPES), timeout=10)
+
+
+@asynccontextmanager
+async def separate_services() -> AsyncIterator[SeparateServices]:
+    """Nothing is started yet; whatever the test starts is stopped."""
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(servers.scratch_dir())
+        parts = SeparateServices(folder, stack.enter_context(jwt_secret()))
+        stack.push_async_callback(parts.stop)
+        yield parts

@@ -1,0 +1,110 @@
+"""Services need each other's events, never each other's presence: start them in any order, let any of them be away."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+from separate_services import PROCESSES, STEPS, SeparateServices, separate_services
+from servers import eventually
+
+from aragora.contracts.ids import new_id
+from standalone import supervisor
+
+FREE_DEBATES = 10
+DEBATE = {"event_type": "debate", "provider": "anthropic", "model": "claude-sonnet-4"}
+
+
+async def give_plan(billing: httpx.AsyncClient, org_id: str, plan: str) -> None:
+    answer = await billing.put(f"/api/subscription/organizations/{org_id}/subscription", json={"plan": plan})
+    assert answer.is_success, answer.text
+
+
+async def reserve(metering: httpx.AsyncClient, org_id: str) -> httpx.Response:
+    body = {"org_id": org_id, "user_id": "amara", "operations": [DEBATE], "ttl_seconds": 600}
+    return await metering.post("/api/usage/reservations", json=body)
+
+
+async def is_known(metering: httpx.AsyncClient, org_id: str) -> bool:
+    """Whether metering has heard what the organization may do."""
+    answer = await metering.post("/api/usage/limits/check", json={"org_id": org_id, "operations": [DEBATE]})
+    assert answer.status_code in (200, 404, 503), answer.text
+    return answer.status_code == 200
+
+
+async def admitted_of(metering: httpx.AsyncClient, org_id: str, attempts: int) -> int:
+    """How many of so many concurrent reservations are granted; the others are refused for the limit."""
+    answers = await asyncio.gather(*(reserve(metering, org_id) for _ in range(attempts)))
+    assert {answer.status_code for answer in answers} <= {201, 429}, [answer.text for answer in answers]
+    return sum(answer.status_code == 201 for answer in answers)
+
+
+def shuffled() -> list[str]:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    order = list(STEPS)
+    random.Random(seed).shuffle(order)
+    return order
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[SeparateServices]:
+    async with separate_services() as nothing_started:
+        yield nothing_started
+
+
+def backwards() -> list[str]:
+    return list(reversed(STEPS))
+
+
+@pytest.mark.parametrize("in_order", [backwards, shuffled])
+async def test_started_in_any_order_they_converge(
+    parts: SeparateServices, in_order: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    order = in_order()
+    print("order", order)
+    monkeypatch.setattr(supervisor, "LONGEST_DELAY_SECONDS", 2.0)
+    async with asyncio.TaskGroup() as jobs:
+        for name in order:
+            started = jobs.create_task(parts.step(name))
+            if name in PROCESSES or name in ("postgres", "nats"):
+                await started
+    await parts.ready()
+    async with parts.client("billing") as billing, parts.client("metering") as metering:
+        await give_plan(billing, "acme", "free")
+        await eventually(lambda: is_known(metering, "acme"), 30)
+        assert await admitted_of(metering, "acme", FREE_DEBATES + 5) == FREE_DEBATES
+
+
+async def test_while_billing_is_dead_entitlements_are_enforced(parts: SeparateServices):
+    for name in STEPS:
+        await parts.step(name)
+    async with parts.client("billing") as billing, parts.client("metering") as metering:
+        await give_plan(billing, "acme", "free")
+        await eventually(lambda: is_known(metering, "acme"), 30)
+        assert await admitted_of(metering, "acme", 1) == 1
+
+        await parts.kill("billing-api")
+        await parts.kill("billing-worker")
+        # Metering keeps its own copy: also a new process of it knows, without asking.
+        again = ("metering-api", "metering-worker")
+        for name in again:
+            await parts.kill(name)
+            await parts.step(name)
+        await parts.ready(again)
+        assert await admitted_of(metering, "acme", 2 * FREE_DEBATES) == FREE_DEBATES - 1
+        assert (await reserve(metering, "nobody-yet")).status_code == 404
+        usage = {"id": str(new_id()), "org_id": "acme", "event_type": "debate", "occurred_at": "2026-01-15T12:00:00Z"}
+        assert (await metering.post("/api/usage/events", json=usage)).status_code == 202
+
+        await parts.step("billing-api")
+        await parts.step("billing-worker")
+        await parts.ready()
+        await give_plan(billing, "nobody-yet", "free")
+        await eventually(lambda: is_known(metering, "nobody-yet"), 30)
+        assert await admitted_of(metering, "nobody-yet", 1) == 1
+        # A larger plan applies at once, to what is used and held already.
+        await give_plan(billing, "acme", "starter")
+        await eventually(lambda: admitted_of(metering, "acme", 1), 30)
+        assert await admitted_of(metering, "acme", 50) == 50 - FREE_DEBATES - 1
