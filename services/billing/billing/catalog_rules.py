@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -84,7 +85,7 @@ def read_plan(
         limits=tuple(
             Limit(meter=meter, limit=limit, per=per)
             for name, per in (("limits", "organization"), ("limits_per_user", "user"))
-            for meter, limit in _limits(table.get(name, {}), meters, (*at, name))
+            for meter, limit in _limits(table.get(name, {}), meters, (*at, name), per)
         ),
         trial_days=trial_days,
         listed=listed,
@@ -97,11 +98,8 @@ def read_meter(name: str, table: Mapping[str, Any], at: Key) -> Meter:
     known_keys(table, _METER_KEYS, at)
     if not METER_NAME.match(name):
         raise Fault(at, "cannot be a meter's name; use lower-case letters, digits and '_', a letter first")
-    try:
+    with suppress(UnknownMeter):
         built_in_meter(name)
-    except UnknownMeter:
-        pass  # the name is free
-    else:
         raise Fault(at, "is built in already; choose another name")
     aggregation = _one_of(table.get("aggregation", "sum"), get_args(Aggregation), (*at, "aggregation"))
     quantity = table.get("quantity")
@@ -144,7 +142,7 @@ def known_keys(table: Mapping[str, Any], known: Iterable[str], at: Key) -> None:
             raise Fault((*at, name), f"is not known here; there are {', '.join(known)}")
 
 
-def _limits(value: object, meters: Mapping[str, Meter], at: Key) -> list[tuple[Meter, Decimal | None]]:
+def _limits(value: object, meters: Mapping[str, Meter], at: Key, per: str) -> list[tuple[Meter, Decimal | None]]:
     found: list[tuple[Meter, Decimal | None]] = []
     for name, limit in sorted(table_at(value, at).items()):
         key = (*at, name)
@@ -152,6 +150,8 @@ def _limits(value: object, meters: Mapping[str, Meter], at: Key) -> list[tuple[M
             meter = meters.get(name) or built_in_meter(name)
         except UnknownMeter as error:
             raise Fault(key, str(error)) from error
+        if meter.aggregation == "unique_users" and per == "user":
+            raise Fault(key, "counts people, and one person is one; move it to the limits of the organization")
         counted = meter.aggregation in ("count", "unique_users") or meter.quantity not in _FRACTIONAL
         if limit is None or limit == UNLIMITED:
             found.append((meter, None))

@@ -34,6 +34,7 @@ async def prepare_entitlements_session(connection: Connection) -> None:
         queries.bind_days_to_fold,
         queries.bind_usage_to_fold,
         limit_sums.limit_sums,
+        limit_sums.limit_user_sums,
         limit_sums.limit_peaks,
         limit_sums.limit_sightings,
         limit_sums.limit_totals,

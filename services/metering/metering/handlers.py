@@ -61,6 +61,7 @@ async def prepare_session(connection: Connection) -> None:
         fold.daily_sums,
         fold.monthly_sums,
         limit_sums.limit_sums,
+        limit_sums.limit_user_sums,
         limit_sums.limit_peaks,
         limit_sums.limit_sightings,
     ):

@@ -21,11 +21,15 @@ Threshold: TypeAlias = Literal[80, 90, 100]
 THRESHOLDS_PERCENT: tuple[Threshold, ...] = (80, 90, 100)
 _KEY = ("org_id", "month", "user_id", "meter")
 _FOLDS = {
-    "sum": queries.fold_limit_sums,
-    "count": queries.fold_limit_sums,
-    "max": queries.fold_limit_peaks,
-    "unique_users": queries.fold_limit_users,
+    ("sum", "organization"): queries.fold_limit_sums,
+    ("count", "organization"): queries.fold_limit_sums,
+    ("sum", "user"): queries.fold_limit_user_sums,
+    ("count", "user"): queries.fold_limit_user_sums,
+    ("max", "organization"): queries.fold_limit_peaks,
+    ("max", "user"): queries.fold_limit_peaks,
+    ("unique_users", "organization"): queries.fold_limit_users,
 }
+"""Which statement folds a limit, by its meter's aggregation and by whom it is for."""
 
 
 def counted_from(now: datetime) -> date:
@@ -36,8 +40,8 @@ def counted_from(now: datetime) -> date:
 async def count_against_limits(connection: Connection, now: datetime) -> None:
     """Add the chunk's usage to what is used of limits, and raise `LimitReached` for thresholds that it reached."""
     await connection.execute(queries.count_from, counted_from(now).isoformat())
-    kinds = [row["aggregation"] for row in await connection.fetch(queries.limit_kinds)]
-    for fold in dict.fromkeys(_FOLDS[kind] for kind in sorted(kinds)):
+    kinds = sorted((row["aggregation"], row["per"]) for row in await connection.fetch(queries.limit_kinds))
+    for fold in dict.fromkeys(_FOLDS[kind] for kind in kinds if kind in _FOLDS):
         await raise_reached(connection, await connection.fetch(fold), now)
 
 

@@ -67,27 +67,42 @@ def _located(field: str | None, message: str) -> tuple[int | None, str, str]:
 
 async def reply_to(desk: LimitDesk, question: Question, *, fail_open: bool) -> Reply:
     """Decide, or say that nobody could in time: refused, or with `fail_open` let through."""
+    outcome: Answer | Exception
+    try:
+        outcome = await desk.ask(organization_of(question), question)
+    except Exception as error:  # noqa: BLE001 - what it was is for `reply_of`
+        outcome = error
+    return reply_of(outcome, question, fail_open=fail_open)
+
+
+def organization_of(question: Question) -> str:
+    """Whose limits a question is about. Raises `Problem` 422 if it does not say."""
     org_id = question.org_id
     if org_id is None or not ORG_ID.match(org_id):
-        return of_problem(Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", "is missing")]))
-    try:
-        answer = await desk.ask(org_id, question)
-    except InvalidOperation as error:
-        wrong = [(error.index, f"operations.{error.field}", error.message)]
+        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", "is missing")])
+    return org_id
+
+
+def reply_of(outcome: Answer | Exception, question: Question, *, fail_open: bool) -> Reply:
+    """The reply to a question of which this became. Raises what is our own mistake."""
+    if not isinstance(outcome, Exception):
+        return Reply(
+            _status_of(outcome),
+            _encoder.encode(outcome),
+            MEDIA_TYPE if isinstance(outcome, Exceeded) else JSON,
+            outcome.retry_after_seconds if isinstance(outcome, Exceeded) else None,
+        )
+    if isinstance(outcome, InvalidOperation):
+        wrong = [(outcome.index, f"operations.{outcome.field}", outcome.message)]
         return of_problem(Problem(422, "Nothing is held: mend the operation listed in errors.", errors=wrong))
-    except Refusal as refusal:
-        return of_problem(Problem(refusal.status, str(refusal)))
-    except Exception as error:
-        if not (isinstance(error, Overloaded) or is_transient(error)):
-            raise
-        log.warning("limits_undecided", org_id=org_id, fail_open=fail_open, error=repr(error))
-        return _undecided(org_id, question, fail_open=fail_open)
-    return Reply(
-        _status_of(answer),
-        _encoder.encode(answer),
-        MEDIA_TYPE if isinstance(answer, Exceeded) else JSON,
-        answer.retry_after_seconds if isinstance(answer, Exceeded) else None,
-    )
+    if isinstance(outcome, Refusal):
+        return of_problem(Problem(outcome.status, str(outcome)))
+    if isinstance(outcome, Problem):
+        return of_problem(outcome)
+    if isinstance(outcome, Overloaded) or is_transient(outcome):
+        log.warning("limits_undecided", org_id=question.org_id, fail_open=fail_open, error=repr(outcome))
+        return _undecided(question, fail_open=fail_open)
+    raise outcome
 
 
 def _status_of(answer: Answer) -> int:
@@ -96,10 +111,10 @@ def _status_of(answer: Answer) -> int:
     return 201 if isinstance(answer, Reserved) and answer.is_new else 200
 
 
-def _undecided(org_id: str, question: Question, *, fail_open: bool) -> Reply:
+def _undecided(question: Question, *, fail_open: bool) -> Reply:
     if fail_open and isinstance(question, CheckLimits | Reserve):
         metrics.limits_undecided.labels("allowed").inc()
-        return Reply(200, _encoder.encode(_let_through(org_id, question)))
+        return Reply(200, _encoder.encode(_let_through(organization_of(question), question)))
     metrics.limits_undecided.labels("refused").inc()
     detail = "Limits cannot be decided just now, so this is refused; ask again in a moment with the same body."
     return of_problem(Problem(503, detail), retry_after_seconds=1)

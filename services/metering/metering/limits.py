@@ -15,7 +15,7 @@ from typing import TypeAlias
 from aragora.billing.rating import EXACT
 from aragora.contracts.limits import Operation
 from aragora.contracts.plans import UnknownMeter, built_in_meter
-from metering.operations import known_tokens, quantities_of
+from metering.operations import Quantities, known_tokens, quantities_of
 
 Key: TypeAlias = tuple[str, str]
 """A meter, and the person whose limit it is; '' for the organization's."""
@@ -134,13 +134,17 @@ def demands_of(
         limits: the organization's.
         user_id: for whom; without one, nobody's own limits are asked.
     """
+    described = [
+        (operation, quantities_of(operation, cost_usd))
+        for operation, cost_usd in zip(operations, costs_usd, strict=True)
+    ]
     demands = []
     for limit in limits:
         if limit.amount is None or (limit.per == "user" and not user_id):
             continue
         amount, asked, wants_more = ZERO, False, False
-        for operation, cost_usd in zip(operations, costs_usd, strict=True):
-            found = _asked_of(limit, operation, cost_usd)
+        for operation, quantities in described:
+            found = _asked_of(limit, operation, quantities)
             if found is None:
                 continue
             asked = True
@@ -152,14 +156,13 @@ def demands_of(
     return demands
 
 
-def _asked_of(limit: Limit, operation: Operation, cost_usd: Decimal | None) -> tuple[Decimal, bool] | None:
+def _asked_of(limit: Limit, operation: Operation, quantities: Quantities) -> tuple[Decimal, bool] | None:
     if operation.meter is not None:
         return (Decimal(operation.amount or 0), False) if _is_meter(limit, operation.meter) else None
     if not limit.concerns(operation.event_type, operation.provider):
         return None
     if limit.aggregation in ("count", "unique_users"):
         return Decimal(1), False
-    quantities = quantities_of(operation, cost_usd)
     if limit.quantity is None or limit.quantity not in quantities:
         return None
     amount = quantities[limit.quantity]

@@ -3,23 +3,57 @@
 -- A worker adds what its chunk sums up to. When a plan changes, and in `verify` and `rebuild`, the same views are bound to
 -- all days and to the log, and give the totals. The setting `aragora.counted_from` is the first day of the month before
 -- the current one: nobody asks for the limits of months before that.
+--
+-- An organization's limits are looked up from its usage, always by their index (LATERAL … OFFSET 0): a planner that has
+-- not seen the table since it was empty would otherwise go through all organizations' limits for every chunk.
 
 -- name: count_from
 SELECT set_config('aragora.counted_from', $1, true)
 
 -- name: limit_sums
+-- Of organizations. Their days are first summed without people and models: few rows are left to hold against limits.
 CREATE TEMP VIEW limit_sums AS
 SELECT
-    d.org_id, to_char(d.day, 'YYYY-MM') AS month, CASE l.per WHEN 'user' THEN d.user_id ELSE '' END AS user_id, l.meter,
+    d.org_id, to_char(d.month, 'YYYY-MM') AS month, '' AS user_id, l.meter,
+    sum(CASE l.aggregation WHEN 'count' THEN d.events ELSE quantity_of(
+        l.quantity, d.debates, d.api_calls, d.tokens_in, d.tokens_out, d.requests, d.images, d.searches, d.pages,
+        d.seconds, d.cost_usd
+    ) END) AS used
+FROM (
+    SELECT
+        org_id, date_trunc('month', day)::date AS month, event_type, provider,
+        sum(events) AS events, sum(debates) AS debates, sum(api_calls) AS api_calls, sum(tokens_in) AS tokens_in,
+        sum(tokens_out) AS tokens_out, sum(requests) AS requests, sum(images) AS images, sum(searches) AS searches,
+        sum(pages) AS pages, sum(seconds) AS seconds, sum(cost_usd) AS cost_usd
+    FROM days_to_fold
+    WHERE day >= current_setting('aragora.counted_from')::date
+    GROUP BY 1, 2, 3, 4
+) AS d
+CROSS JOIN LATERAL (
+    SELECT meter, aggregation, quantity, event_type, providers FROM entitlement_limits
+    WHERE org_id = d.org_id AND amount IS NOT NULL AND per = 'organization' AND aggregation IN ('sum', 'count')
+    OFFSET 0
+) AS l
+WHERE (l.event_type IS NULL OR l.event_type = d.event_type)
+    AND (l.providers IS NULL OR lower(d.provider) = ANY (l.providers))
+GROUP BY d.org_id, d.month, l.meter
+
+-- name: limit_user_sums
+-- Of people.
+CREATE TEMP VIEW limit_user_sums AS
+SELECT
+    d.org_id, to_char(d.day, 'YYYY-MM') AS month, d.user_id, l.meter,
     sum(CASE l.aggregation WHEN 'count' THEN d.events ELSE quantity_of(
         l.quantity, d.debates, d.api_calls, d.tokens_in, d.tokens_out, d.requests, d.images, d.searches, d.pages,
         d.seconds, d.cost_usd
     ) END) AS used
 FROM days_to_fold AS d
-JOIN entitlement_limits AS l ON l.org_id = d.org_id
-WHERE l.amount IS NOT NULL AND l.aggregation IN ('sum', 'count')
-    AND d.day >= current_setting('aragora.counted_from')::date
-    AND (l.per = 'organization' OR d.user_id <> '')
+CROSS JOIN LATERAL (
+    SELECT meter, aggregation, quantity, event_type, providers FROM entitlement_limits
+    WHERE org_id = d.org_id AND amount IS NOT NULL AND per = 'user' AND aggregation IN ('sum', 'count')
+    OFFSET 0
+) AS l
+WHERE d.user_id <> '' AND d.day >= current_setting('aragora.counted_from')::date
     AND (l.event_type IS NULL OR l.event_type = d.event_type)
     AND (l.providers IS NULL OR lower(d.provider) = ANY (l.providers))
 GROUP BY 1, 2, 3, 4
@@ -35,9 +69,12 @@ SELECT
         e.seconds::numeric, e.cost_usd::numeric
     )) AS used
 FROM usage_to_fold AS e
-JOIN entitlement_limits AS l ON l.org_id = e.org_id
-WHERE l.amount IS NOT NULL AND l.aggregation = 'max'
-    AND e.occurred_at >= current_setting('aragora.counted_from')::timestamp AT TIME ZONE 'UTC'
+CROSS JOIN LATERAL (
+    SELECT meter, per, aggregation, quantity, event_type, providers FROM entitlement_limits
+    WHERE org_id = e.org_id AND amount IS NOT NULL AND aggregation = 'max'
+    OFFSET 0
+) AS l
+WHERE e.occurred_at >= current_setting('aragora.counted_from')::timestamp AT TIME ZONE 'UTC'
     AND (l.per = 'organization' OR e.user_id <> '')
     AND (l.event_type IS NULL OR l.event_type = e.event_type)
     AND (l.providers IS NULL OR lower(e.provider) = ANY (l.providers))
@@ -47,15 +84,20 @@ GROUP BY 1, 2, 3, 4
 CREATE TEMP VIEW limit_sightings AS
 SELECT DISTINCT d.org_id, to_char(d.day, 'YYYY-MM') AS month, l.meter, d.user_id
 FROM days_to_fold AS d
-JOIN entitlement_limits AS l ON l.org_id = d.org_id
-WHERE l.amount IS NOT NULL AND l.aggregation = 'unique_users' AND d.user_id <> ''
-    AND d.day >= current_setting('aragora.counted_from')::date
+CROSS JOIN LATERAL (
+    SELECT meter, aggregation, quantity, event_type, providers FROM entitlement_limits
+    WHERE org_id = d.org_id AND amount IS NOT NULL AND aggregation = 'unique_users'
+    OFFSET 0
+) AS l
+WHERE d.user_id <> '' AND d.day >= current_setting('aragora.counted_from')::date
     AND (l.event_type IS NULL OR l.event_type = d.event_type)
     AND (l.providers IS NULL OR lower(d.provider) = ANY (l.providers))
 
 -- name: limit_totals
 CREATE TEMP VIEW limit_totals AS
 SELECT org_id, month, user_id, meter, used FROM limit_sums WHERE used > 0
+UNION ALL
+SELECT org_id, month, user_id, meter, used FROM limit_user_sums WHERE used > 0
 UNION ALL
 SELECT org_id, month, user_id, meter, used FROM limit_peaks WHERE used > 0
 UNION ALL
@@ -65,7 +107,7 @@ SELECT org_id, month, '', meter, count(*) FROM limit_sightings GROUP BY 1, 2, 4
 
 -- name: limit_kinds
 -- Asked after the months' rows are held: from then on nobody changes these organizations' plans.
-SELECT DISTINCT l.aggregation
+SELECT DISTINCT l.aggregation, l.per
 FROM (SELECT DISTINCT org_id FROM days_to_fold) AS d
 JOIN entitlement_limits AS l ON l.org_id = d.org_id
 WHERE l.amount IS NOT NULL
@@ -79,7 +121,19 @@ WITH folded AS (
 )
 SELECT f.org_id, f.month, f.user_id, f.meter, f.used, l.amount, f.reached_percent
 FROM folded AS f
-JOIN entitlement_limits AS l ON l.org_id = f.org_id AND l.meter = f.meter AND (l.per = 'user') = (f.user_id <> '')
+JOIN entitlement_limits AS l ON l.org_id = f.org_id AND l.meter = f.meter AND l.per = 'organization'
+WHERE reached_percent(f.used, l.amount) > f.reached_percent
+
+-- name: fold_limit_user_sums
+WITH folded AS (
+    INSERT INTO limit_usage AS u (org_id, month, user_id, meter, used)
+    SELECT org_id, month, user_id, meter, used FROM limit_user_sums WHERE used > 0 ORDER BY org_id, month, user_id, meter
+    ON CONFLICT (org_id, month, user_id, meter) DO UPDATE SET used = u.used + excluded.used
+    RETURNING u.org_id, u.month, u.user_id, u.meter, u.used, u.reached_percent
+)
+SELECT f.org_id, f.month, f.user_id, f.meter, f.used, l.amount, f.reached_percent
+FROM folded AS f
+JOIN entitlement_limits AS l ON l.org_id = f.org_id AND l.meter = f.meter AND l.per = 'user'
 WHERE reached_percent(f.used, l.amount) > f.reached_percent
 
 -- name: fold_limit_peaks
