@@ -20,6 +20,7 @@ import asyncpg
 
 from aragora.chassis import sql
 from aragora.chassis.sql import Connection
+from metering import entitlements
 from metering.limit_fold import counted_from
 from metering.limit_fold import queries as limit_sums
 
@@ -152,7 +153,7 @@ async def _refolded(
         for statement in (
             queries.make_refolded_daily,
             queries.bind_days_to_fold,
-            queries.bind_usage_to_fold,
+            entitlements.queries.bind_usage_to_fold,
             fold.monthly_sums,
             limit_sums.limit_sums,
             limit_sums.limit_user_sums,

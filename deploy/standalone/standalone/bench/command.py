@@ -123,15 +123,14 @@ async def _measure(bench: Bench, events: int, more_workers: Sequence[PythonServi
 async def _measure_limits(bench: Bench, more_workers: Sequence[PythonService]) -> tuple[Figure, ...]:
     say, everybody = bench.say, limit_measures.organizations(bench)
     hot = everybody[:1]
-    say("Reservations")
-    hot_fast = await limit_measures.questions(bench, "reserve", hot, at_once=QUESTIONS_AT_ONCE)
-    hot_calm = await limit_measures.questions(bench, "reserve", hot, per_second=1_000)
-    many = await limit_measures.questions(bench, "reserve", everybody, at_once=QUESTIONS_AT_ONCE)
-    say("Checks")
+    say("Checks and reservations at a steady rate")
     checks = await limit_measures.questions(bench, "check", everybody, per_second=2_000)
-    say("The same over HTTP")
-    http_fast = await limit_measures.questions(bench, "reserve", hot, over_http=True)
+    hot_calm = await limit_measures.questions(bench, "reserve", hot, per_second=1_000)
     http_calm = await limit_measures.questions(bench, "reserve", hot, per_second=1_000, over_http=True)
+    say("Reservations as fast as they are answered")
+    hot_fast = await limit_measures.questions(bench, "reserve", hot, at_once=QUESTIONS_AT_ONCE)
+    many = await limit_measures.questions(bench, "reserve", everybody, at_once=QUESTIONS_AT_ONCE)
+    http_fast = await limit_measures.questions(bench, "reserve", hot, over_http=True)
     bench.look_at_memory()
     say(f"From an event to LimitReached, with {bench.workers + len(more_workers)} workers")
     for worker in more_workers:

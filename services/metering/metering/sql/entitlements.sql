@@ -9,12 +9,13 @@ SELECT
 FROM usage_daily
 
 -- name: bind_usage_to_fold
--- ... and, for meters that look at events, the log.
+-- ... and the log, of those organizations only that have a limit on a maximum: nothing else looks at single events.
 CREATE TEMP VIEW usage_to_fold AS
 SELECT
     org_id, user_id, event_type, provider, occurred_at, debates, api_calls, tokens_in, tokens_out, requests, images,
     searches, pages, seconds, cost_usd
 FROM usage_events
+WHERE org_id IN (SELECT org_id FROM entitlement_limits WHERE aggregation = 'max' AND amount IS NOT NULL)
 
 -- name: keep_plan
 INSERT INTO plans (plan, version, name, rank, price_usd_per_month, listed, limits)

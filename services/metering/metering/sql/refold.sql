@@ -38,14 +38,6 @@ SELECT
     images, searches, pages, seconds, cost_usd, unpriced_events
 FROM refolded_daily
 
--- name: bind_usage_to_fold
--- For meters that look at events: the log itself.
-CREATE TEMP VIEW usage_to_fold AS
-SELECT
-    org_id, user_id, event_type, provider, occurred_at, debates, api_calls, tokens_in, tokens_out, requests, images,
-    searches, pages, seconds, cost_usd
-FROM usage_events
-
 -- name: make_refolded_monthly
 CREATE TEMP TABLE refolded_monthly ON COMMIT DROP AS
 SELECT org_id, month, debates, api_calls, total_tokens, total_cost, events, unpriced_events FROM monthly_sums
