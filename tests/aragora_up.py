@@ -5,11 +5,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from servers import starting_alone
 
 from standalone import credentials, datadir, machine
 from standalone.datadir import Running
@@ -59,6 +60,10 @@ async def starter(data_dir: Path) -> AsyncIterator[StartUp]:
 
         async def start(*arguments: str, until: str = END_OF_PANEL, **variables: str) -> Up:
             port = str(machine.free_port())
+            async with starting_alone():
+                return await start_now(port, *arguments, until=until, **variables)
+
+        async def start_now(port: str, *arguments: str, until: str, **variables: str) -> Up:
             process = await aragora("up", "--workers", "1", "--port", port, *arguments, at=data_dir, **variables)
             started = Up(process, data_dir, "")
 
@@ -87,6 +92,7 @@ async def aragora(*arguments: str, at: Path, **variables: str) -> asyncio.subpro
 
 async def output(*arguments: str, at: Path, **variables: str) -> tuple[int, str]:
     """Runs a command to its end. Returns its exit code and what it printed."""
-    process = await aragora(*arguments, at=at, **variables)
-    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    async with starting_alone() if arguments[0] == "up" else nullcontext():
+        process = await aragora(*arguments, at=at, **variables)
+        printed, _ = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, printed.decode()

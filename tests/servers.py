@@ -12,6 +12,7 @@ has servers of its own.
 """
 
 import asyncio
+import fcntl
 import inspect
 import os
 import secrets
@@ -95,6 +96,14 @@ async def scratch_dir() -> AsyncIterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@asynccontextmanager
+async def starting_alone() -> AsyncIterator[None]:
+    """Hold back others, in whatever process, that start an `aragora up`: two at once would find the same ports free."""
+    with (Path(tempfile.gettempdir()) / "aragora-test-starting.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,27 @@ async def environment() -> AsyncIterator[dict[str, str]]:
         port = machine.free_port()
         address = f"http://127.0.0.1:{port}"
         variables = {**os.environ, "ARAGORA_DATA_DIR": str(folder), "ARAGORA_URL": address}
-        with (folder / "up.log").open("w+") as log:
-            up = await asyncio.create_subprocess_exec(
-                BIN / "aragora", "up", "--port", str(port), "--workers", "1", env=variables, stdout=log, stderr=log
-            )
+        async with AsyncExitStack() as stack:
+            log = stack.enter_context((folder / "up.log").open("w+"))
+            async with servers.starting_alone():
+                up = await asyncio.create_subprocess_exec(
+                    BIN / "aragora", "up", "--port", str(port), "--workers", "1", env=variables, stdout=log, stderr=log
+                )
+                stack.push_async_callback(end, up)
 
-            async def ready() -> bool:
-                assert up.returncode is None, (folder / "up.log").read_text()
-                return await answers(f"{address}/readyz")
+                async def ready() -> bool:
+                    assert up.returncode is None, (folder / "up.log").read_text()
+                    return await answers(f"{address}/readyz")
 
-            try:
                 await eventually(ready, 60)
-                yield variables
-            finally:
-                if up.returncode is None:
-                    up.send_signal(signal.SIGINT)
-                    await asyncio.wait_for(up.wait(), 60)
+            yield variables
+
+
+async def end(up: asyncio.subprocess.Process) -> None:
+    """Ctrl-C."""
+    if up.returncode is None:
+        up.send_signal(signal.SIGINT)
+        await asyncio.wait_for(up.wait(), 60)
 
 
 def blocks() -> list[tuple[str, str]]:

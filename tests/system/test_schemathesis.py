@@ -38,7 +38,8 @@ async def gateway(folder: Path, secrets: Credentials) -> AsyncIterator[Running]:
     options = Options(folder, port=machine.free_port(), workers=1)
     platform = Platform(options, secrets, print)
     try:
-        running = await platform.start()
+        async with servers.starting_alone():
+            running = await platform.start()
         bus = await EmbeddedNats(folder, secrets.bus, running.nats_port).connect()
         async with httpx.AsyncClient(base_url=running.url, headers=bearer(secrets.service_key)) as client:
             plan = await client.put("/api/subscription/organizations/0/subscription", json={"plan": "free"})

@@ -68,7 +68,7 @@ async def test_it_shows_where_everything_is_stops_cleanly_and_keeps_the_data(up:
 
     started_at = time.monotonic()
     second = await up()
-    assert time.monotonic() - started_at < 10
+    assert time.monotonic() - started_at < 20  # of 2; other tests run beside this one
     assert second.running.postgres_port == json.loads((data_dir / "running.json").read_text())["postgres_port"]
     async with second.client() as client:
         assert (await client.post("/api/usage/events", json=EVENT)).status_code == 202
