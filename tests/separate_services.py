@@ -77,7 +77,9 @@ class SeparateServices:
 
     async def _came_to_something(self, name: str) -> bool:
         crashed = any(line.startswith(f"{name} ended") for line in self.said)
-        return crashed or "bus_error" in self.log(name) or await answers(f"http://127.0.0.1:{self._ports[name]}/healthz")
+        return (
+            crashed or "bus_error" in self.log(name) or await answers(f"http://127.0.0.1:{self._ports[name]}/healthz")
+        )
 
     async def _topology_applied(self) -> bool:
         try:
