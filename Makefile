@@ -11,7 +11,7 @@ READY := .venv/.ready
 PACKAGES := libs/contracts libs/chassis libs/sdk services/metering services/billing deploy/standalone
 CODE := libs services deploy tests
 # Each of them has servers of its own, unless a NATS server is given: its streams are deleted before every test.
-SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-long check format bench verify lock api-docs clean
