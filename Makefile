@@ -10,8 +10,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := libs/contracts libs/chassis libs/sdk services/metering services/billing deploy/standalone
 CODE := libs services deploy tests
-# Each of them has servers of its own, unless a NATS server is given: its streams are deleted before every test.
-SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-long check format bench verify lock api-docs clean
@@ -29,7 +27,7 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 	@$(BIN)/aragora demo $(ARGS)
 
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-long: $(READY)  ## Run the long tests: the fault test with a million events
 	@$(BIN)/python -m pytest -m long $(ARGS)

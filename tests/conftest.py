@@ -18,15 +18,6 @@ from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats, connect_once
 from standalone.postgres import EmbeddedPostgres
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process of several takes whole: a file; and all of `system`, first, because each test there starts a
-    platform on the same usual ports.
-    """
-    items.sort(key=lambda item: "system" not in item.path.parts)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("system" if "system" in item.path.parts else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 async def postgres_server() -> AsyncIterator[PostgresServer]:
     """The run's Postgres server."""
