@@ -10,6 +10,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := libs/contracts libs/chassis libs/sdk services/metering services/billing deploy/standalone
 CODE := libs services deploy tests
+# Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Tests of
+# the whole system start platforms on the usual ports: those come one after the other.
+SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-long check format bench verify lock api-docs clean
@@ -27,7 +30,8 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 	@$(BIN)/aragora demo $(ARGS)
 
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/system && $(BIN)/python -m pytest tests/system)
 
 test-long: $(READY)  ## Run the long tests: the fault test with a million events
 	@$(BIN)/python -m pytest -m long $(ARGS)
