@@ -11,10 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from contracts.asyncapi import billing_on_the_bus, metering_on_the_bus
+from contracts.asyncapi import auth_on_the_bus, billing_on_the_bus, metering_on_the_bus
 from contracts.schemas import EXAMPLES, NATIVE, ROOT, schemas
 from contracts.tiers import tiers_module
 
+from auth import main as auth
+from auth.settings import Settings as AuthSettings
 from billing import main as billing
 from billing.settings import CATALOGS, read_catalog
 from billing.settings import Settings as BillingSettings
@@ -32,6 +34,9 @@ __all__ = ["API", "EXAMPLES", "NATIVE", "ROOT", "SCHEMAS", "documents", "schemas
 def documents() -> dict[Path, str]:
     """Every document by the path it is committed under."""
     found = {SCHEMAS / f"{name}.json": {"$schema": DIALECT, **schema} for name, schema in schemas().items()}
+    auth_settings = AuthSettings(DATABASE_URL="postgresql://", ARAGORA_SEALING_KEYS="of nobody " * 4)
+    found[API / "auth.openapi.json"] = auth.create_app(auth_settings).openapi()
+    found[API / "auth.asyncapi.json"] = auth_on_the_bus()
     found[API / "metering.openapi.json"] = metering.create_app(Settings(DATABASE_URL="postgresql://")).openapi()
     found[API / "metering.asyncapi.json"] = metering_on_the_bus()
     found[API / "billing.openapi.json"] = billing.create_app(BillingSettings(DATABASE_URL="postgresql://")).openapi()

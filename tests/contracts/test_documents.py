@@ -10,10 +10,15 @@ from faststream.nats import NatsBroker
 from faststream.nats.subscriber.usecases.basic import LogicSubscriber
 
 from aragora.contracts import topology
+from aragora.contracts.messages import READ_MESSAGE
 from metering.handlers import subscribe
 
 DOCUMENTS = documents()
 OPENAPI = sorted(API.glob("*.openapi.json"))
+FOR_WHOEVER_HAS_NO_CREDENTIAL_YET = {
+    f"/api/auth/{name}"
+    for name in ("register", "login", "refresh", "verify-email", "forgot-password", "reset-password")
+}
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS), ids=lambda path: path.name)
@@ -60,7 +65,9 @@ def received(document: str) -> set[str]:
 def test_the_bus_document_tells_what_metering_listens_to():
     questions = {f"rpc.metering.{verb}" for verb in topology.LIMIT_VERBS}
     followed = set(topology.METERING_ENTITLEMENTS.filter_subjects)
-    assert received("metering.asyncapi.json") == {"usage.recorded.*"} | followed | questions
+    erasures = set(topology.METERING_ERASURES.filter_subjects)
+    revoked = set(topology.REVOCATIONS)
+    assert received("metering.asyncapi.json") == {"usage.recorded.*"} | followed | erasures | revoked | questions
 
 
 def test_the_worker_takes_from_every_lane():
@@ -88,11 +95,18 @@ def test_every_route_asks_who_is_calling(path: Path):
     paths = json.loads(path.read_text())["paths"]
     operations = [(route, method) for route in paths for method in paths[route] if route.startswith("/api/")]
     assert operations
-    assert [(route, method) for route, method in operations if not paths[route][method].get("security")] == []
+    open_to_all = {route for route, method in operations if not paths[route][method].get("security")}
+    assert open_to_all == (FOR_WHOEVER_HAS_NO_CREDENTIAL_YET & paths.keys())
 
 
 def test_billings_bus_document_tells_what_its_worker_follows():
-    assert received("billing.asyncapi.json") == set(topology.BILLING_ORGANIZATIONS.filter_subjects)
+    assert received("billing.asyncapi.json") == {*topology.BILLING_ORGANIZATIONS.filter_subjects, *topology.REVOCATIONS}
+
+
+def test_auths_bus_document_tells_what_it_answers_and_follows():
+    questions = {topology.VERIFY_KEY, READ_MESSAGE}
+    followed = set(topology.AUTH_ENTITLEMENTS.filter_subjects)
+    assert received("auth.asyncapi.json") == questions | followed | set(topology.REVOCATIONS)
 
 
 def test_the_partitions_in_the_guide_for_publishers_are_right():

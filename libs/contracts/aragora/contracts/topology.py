@@ -100,13 +100,37 @@ METERING_ENTITLEMENTS = Consumer(
     filter_subjects=("events.billing.EntitlementsChanged.*", "events.billing.PlanPublished.*"),
     description="Metering keeps its own copy of what organizations may do",
 )
+METERING_ERASURES = Consumer(
+    name="metering-erasures",
+    stream=EVENTS.name,
+    filter_subjects=("events.auth.UserErased.*",),
+    description="Metering takes an erased person's name from the usage; the totals stay",
+    ack_wait=timedelta(minutes=10),
+)
 BILLING_ORGANIZATIONS = Consumer(
     name="billing-organizations",
     stream=EVENTS.name,
-    filter_subjects=("events.auth.OrganizationCreated.*", "events.auth.MemberJoined.*", "events.auth.MemberRemoved.*"),
+    filter_subjects=(
+        "events.auth.OrganizationCreated.*",
+        "events.auth.OrganizationDeleted.*",
+        "events.auth.MemberJoined.*",
+        "events.auth.MemberRemoved.*",
+        "events.auth.UserErased.*",
+    ),
     description="Billing gives every new organization the default plan",
 )
-CONSUMERS = (*METERING_WORKERS, METERING_ENTITLEMENTS, BILLING_ORGANIZATIONS)
+AUTH_ENTITLEMENTS = Consumer(
+    name="auth-entitlements",
+    stream=EVENTS.name,
+    filter_subjects=("events.billing.EntitlementsChanged.*",),
+    description="Auth keeps its own copy of seats and features",
+)
+CONSUMERS = (*METERING_WORKERS, METERING_ENTITLEMENTS, METERING_ERASURES, BILLING_ORGANIZATIONS, AUTH_ENTITLEMENTS)
+
+REVOCATIONS = ("events.auth.TokenRevoked.*", "events.auth.UserTokensRevoked.*", "events.auth.ApiKeyRevoked.*")
+"""What every process that verifies credentials follows by itself, with consumers of its own that end with it."""
+VERIFY_KEY = "rpc.auth.verify_key"
+"""Whose API key is this? See `aragora.contracts.keys`."""
 
 LIMITS_QUEUE = "metering"
 """The queue group in which metering's processes share the questions on `rpc.metering.*`."""
@@ -121,6 +145,15 @@ def _may_consume(consumer: Consumer) -> tuple[str, ...]:
     )
 
 
+_MAY_VERIFY = (VERIFY_KEY, *(f"$JS.API.CONSUMER.CREATE.{EVENTS.name}.*.{subject}" for subject in REVOCATIONS))
+"""For whoever verifies credentials: ask about API keys, follow revocations."""
+
+AUTH = Account(
+    name="auth",
+    description="The auth service, API and worker",
+    publish=("events.auth.*.*", *_may_consume(AUTH_ENTITLEMENTS), *_MAY_VERIFY),
+    subscribe=("_INBOX.auth.>", "rpc.auth.*"),
+)
 METERING = Account(
     name="metering",
     description="The metering service, API and workers",
@@ -128,14 +161,19 @@ METERING = Account(
         "usage.recorded.*",
         "events.metering.*.*",
         "rpc.notifier.unread_alerts",
-        *(subject for one in (*METERING_WORKERS, METERING_ENTITLEMENTS) for subject in _may_consume(one)),
+        *(
+            subject
+            for consumer in (*METERING_WORKERS, METERING_ENTITLEMENTS, METERING_ERASURES)
+            for subject in _may_consume(consumer)
+        ),
+        *_MAY_VERIFY,
     ),
     subscribe=("_INBOX.metering.>", "rpc.metering.*"),
 )
 BILLING = Account(
     name="billing",
     description="The billing service, API and worker",
-    publish=("events.billing.*.*", *_may_consume(BILLING_ORGANIZATIONS)),
+    publish=("events.billing.*.*", *_may_consume(BILLING_ORGANIZATIONS), *_MAY_VERIFY),
     subscribe=("_INBOX.billing.>", "rpc.billing.*"),
 )
 ACCOUNTS = (
@@ -145,6 +183,7 @@ ACCOUNTS = (
         publish=(">",),
         subscribe=(">",),
     ),
+    AUTH,
     METERING,
     BILLING,
     Account(

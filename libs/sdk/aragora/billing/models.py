@@ -1,4 +1,4 @@
-"""The subscription tiers of Aragora, under their documented names.
+"""Users, organizations and subscription tiers, under their documented names.
 
     from aragora.billing.models import SubscriptionTier, TIER_LIMITS
 
@@ -6,9 +6,20 @@
     print(limits.debates_per_month)  # 200
     print(limits.api_access)  # True
 
-They are those of the default plan catalog. What an operator sells is what `GET /api/subscription/plans` answers.
+The tiers are those of the default plan catalog. What an operator sells is what `GET /api/subscription/plans` answers.
 """
 
+from aragora.billing.email_address import normalize_email
+from aragora.billing.organization import Organization, generate_slug
 from aragora.billing.tiers import TIER_LIMITS, SubscriptionTier, TierLimits
+from aragora.billing.user import User
 
-__all__ = ["TIER_LIMITS", "SubscriptionTier", "TierLimits"]
+__all__ = [
+    "TIER_LIMITS",
+    "Organization",
+    "SubscriptionTier",
+    "TierLimits",
+    "User",
+    "generate_slug",
+    "normalize_email",
+]

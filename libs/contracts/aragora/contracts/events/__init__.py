@@ -1,0 +1,87 @@
+"""Domain events: facts with rules, published by the service that decided them.
+
+Each type and version has one canonical example in `examples/`, which must decode for ever, and a JSON Schema in
+`schemas/`.
+"""
+
+from aragora.contracts.events.auth import (
+    AccountLocked,
+    ApiKeyIssued,
+    ApiKeyRevoked,
+    EmailVerificationRequested,
+    EmailVerified,
+    InvitationWithdrawn,
+    MemberInvited,
+    MemberJoined,
+    MemberRemoved,
+    OrganizationCreated,
+    OrganizationDeleted,
+    OrganizationRenamed,
+    PasswordChanged,
+    PasswordResetRequested,
+    Role,
+    RoleChanged,
+    SecondFactorChanged,
+    TokenRevoked,
+    UserErased,
+    UserRegistered,
+    UserTokensRevoked,
+)
+from aragora.contracts.events.billing import (
+    EntitlementsChanged,
+    PaymentFailed,
+    PlanId,
+    PlanPublished,
+    PlanVersion,
+    SubscriptionCancelled,
+    SubscriptionChanged,
+    SubscriptionResumed,
+    SubscriptionStarted,
+)
+from aragora.contracts.events.metering import (
+    LimitReached,
+    ReservationExpired,
+    UnpricedUsageSeen,
+)
+from aragora.contracts.events.values import PLATFORM, Month, Name, Quantity, UsdAmount
+
+__all__ = [
+    "PLATFORM",
+    "AccountLocked",
+    "ApiKeyIssued",
+    "ApiKeyRevoked",
+    "EmailVerificationRequested",
+    "EmailVerified",
+    "EntitlementsChanged",
+    "InvitationWithdrawn",
+    "LimitReached",
+    "MemberInvited",
+    "MemberJoined",
+    "MemberRemoved",
+    "Month",
+    "Name",
+    "OrganizationCreated",
+    "OrganizationDeleted",
+    "OrganizationRenamed",
+    "PasswordChanged",
+    "PasswordResetRequested",
+    "PaymentFailed",
+    "PlanId",
+    "PlanPublished",
+    "PlanVersion",
+    "Quantity",
+    "ReservationExpired",
+    "Role",
+    "RoleChanged",
+    "SecondFactorChanged",
+    "SubscriptionCancelled",
+    "SubscriptionChanged",
+    "SubscriptionResumed",
+    "SubscriptionStarted",
+    "TokenRevoked",
+    "UnpricedUsageSeen",
+    "UsdAmount",
+    "UserErased",
+    "UserRegistered",
+    "UserTokensRevoked",
+]
