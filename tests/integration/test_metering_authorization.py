@@ -8,13 +8,21 @@ import httpx
 import pytest
 from metering_platform import KEYS, MeteringPlatform, bearer, checked, metering_platform, token
 from servers import PostgresServer
+from trust import KeysOfAuth, answering_for_auth
 from usage import native
 
+from aragora.billing.jwt_auth import create_access_token
 from metering.main import create_app
 from metering.settings import Settings
 
 ORG, OTHER = "org_ours", "org_theirs"
 LETTER = "01a20000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+async def keys(platform: MeteringPlatform) -> AsyncIterator[KeysOfAuth]:
+    async with answering_for_auth(platform.bus_url) as answering:
+        yield answering
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +40,23 @@ async def platform(
 
 @dataclass(frozen=True)
 class Access:
-    """What a route answers to whom. `scope` is the service key's that it needs."""
+    """What a route answers to whom. `scope` is the key's that it needs; `program`: an API key of the organization."""
 
     scope: str | None
     stranger: int = 403
     member: int = 403
     owner: int = 403
     service: int = 200
+    program: int = 200
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
 
 
 READ_OWN = Access("usage.read", stranger=200, member=200, owner=200)
 """A stranger who is an owner gets her own organization's month, in which the person has no share: see below."""
-OPERATOR = Access("operator", service=404)
+OPERATOR = Access("operator", service=404, program=403)
 ROUTES: dict[tuple[str, str], Access] = {
-    ("POST", "/api/usage/events"): Access("usage.write", service=422, body=[]),
+    ("POST", "/api/usage/events"): Access("usage.write", service=422, program=422, body=[]),
     ("GET", "/api/usage/events"): Access("usage.read", member=200, owner=200, query={"org_id": ORG}),
     ("GET", "/api/usage/organizations/{org_id}/summary"): Access("usage.read", owner=200),
     ("GET", "/api/subscription/usage/{user_id}"): READ_OWN,
@@ -55,13 +64,21 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/api/subscription/dashboard/{user_id}"): READ_OWN,
     ("GET", "/api/subscription/pricing"): Access("usage.read", stranger=200, member=200, owner=200),
     ("POST", "/api/usage/limits/check"): Access(
-        "usage.write", stranger=404, member=404, owner=404, service=422, body={"operations": [{"provider": "openai"}]}
+        "usage.write",
+        stranger=404,
+        member=404,
+        owner=404,
+        service=422,
+        program=404,
+        body={"operations": [{"provider": "openai"}]},
     ),
-    ("POST", "/api/usage/reservations"): Access("usage.write", service=422, body={}),
-    ("GET", "/api/usage/reservations/{reservation_id}"): Access("usage.write", service=422),
-    ("POST", "/api/usage/reservations/{reservation_id}/release"): Access("usage.write", service=422),
-    ("POST", "/api/usage/reservations/{reservation_id}/extend"): Access("usage.write", service=422, body={}),
-    ("GET", "/api/usage/dead-letters"): Access("operator"),
+    ("POST", "/api/usage/reservations"): Access("usage.write", service=422, program=422, body={}),
+    ("GET", "/api/usage/reservations/{reservation_id}"): Access("usage.write", service=422, program=404),
+    ("POST", "/api/usage/reservations/{reservation_id}/release"): Access("usage.write", service=422, program=404),
+    ("POST", "/api/usage/reservations/{reservation_id}/extend"): Access(
+        "usage.write", service=422, program=422, body={}
+    ),
+    ("GET", "/api/usage/dead-letters"): Access("operator", program=403),
     ("GET", "/api/usage/dead-letters/{letter_id}"): OPERATOR,
     ("POST", "/api/usage/dead-letters/{letter_id}/retry"): OPERATOR,
     ("POST", "/api/usage/dead-letters/{letter_id}/discard"): OPERATOR,
@@ -100,8 +117,11 @@ def test_every_route_is_in_the_table():
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
-async def test_access(platform: MeteringPlatform, route: tuple[str, str]):
+async def test_access(platform: MeteringPlatform, keys: KeysOfAuth, route: tuple[str, str]):
     access = ROUTES[route]
+    programs = {scope: keys.issue(ORG, (scope,))[0] for scope in ("usage.read", "usage.write")}
+    foreign = keys.issue(OTHER, ("usage.read", "usage.write"))[0]
+    operator = create_access_token("root", "root@example.com", operator=True)
     who: dict[str, tuple[str | None, int]] = {
         "nobody": (None, 401),
         "an unknown key": ("svc_" + "x" * 43, 401),
@@ -112,7 +132,14 @@ async def test_access(platform: MeteringPlatform, route: tuple[str, str]):
         "an admin": (token("zoe", ORG, "admin"), access.owner),
         "the owner": (token("zoe", ORG, "owner"), access.owner),
         **{f"a {scope} key": (key, access.service if scope == access.scope else 403) for scope, key in KEYS.items()},
-    }
+        **{f"a program that may {scope}": (key, access.program if scope == access.scope else 403)
+           for scope, key in programs.items()},
+        "a program without a known key": ("ara_" + "x" * 43, 401),
+    }  # fmt: skip
+    if ORG in str(access.query) or "{org_id}" in route[1]:
+        who |= {"a program of another organization": (foreign, 403), "an operator in person": (operator, 200)}
+    elif access.scope == "operator":
+        who["an operator in person"] = (operator, access.service)
     for name, (key, status) in who.items():
         assert (await ask(platform, route, key)).status_code == status, name
 

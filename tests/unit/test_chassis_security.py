@@ -13,14 +13,33 @@ from aragora.chassis.security import (
     ServiceKeyError,
     authenticated,
     authorize_org,
+    organization_of,
     parse_service_keys,
     require,
 )
+from aragora.contracts.keys import KeyHolder
 
 KEY = "svc_" + "k" * 43
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
+API_KEY, PLANLESS_KEY = "ara_" + "a" * 43, "ara_" + "p" * 43
 routes = APIRouter()
+
+
+class OneKey:
+    """Knows one API key, and which tokens were revoked, unless it is told that it does not."""
+
+    is_sure = True
+
+    def demand(self) -> None:
+        if not self.is_sure:
+            raise Problem(503, "not known here yet", headers={"Retry-After": "1"})
+
+    async def verify_key(self, key: str) -> KeyHolder | None:
+        if key == PLANLESS_KEY:
+            raise Problem(403, "no API access")
+        holder = KeyHolder(key_id="k1", user_id="u1", org_id="o1", scopes=("usage.read",))
+        return holder if key == API_KEY else None
 
 
 @routes.get("/me")
@@ -39,11 +58,24 @@ async def read(org_id: str, principal: Annotated[Principal, Depends(require("usa
     return org_id
 
 
+@routes.get("/about")
+async def about(
+    principal: Annotated[Principal, Depends(require("usage.read", people=True))], org_id: str | None = None
+) -> tuple[str | None, bool, bool]:
+    return organization_of(principal, org_id), principal.administers, principal.reaches_all
+
+
 @pytest.fixture
-async def http(monkeypatch):
+def trust():
+    return OneKey()
+
+
+@pytest.fixture
+async def http(monkeypatch, trust):
     monkeypatch.setenv("ARAGORA_JWT_SECRET", "s" * 32)
     keys = parse_service_keys(f"metering:{DIGEST}:usage.write+usage.read")
     app = create_app(title="T", version="1", routers=[routes], service_keys=keys)
+    app.state.trust = trust
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 
@@ -59,6 +91,45 @@ async def test_a_service_key_comes_in_either_header(http):
 
 async def test_a_person_comes_with_an_access_token(http):
     assert (await http.get("/me", headers=bearer(create_access_token("u1", "e", "o1")))).json() == "user u1"
+
+
+async def test_a_program_comes_with_an_api_key_in_either_header(http):
+    assert (await http.get("/me", headers=bearer(API_KEY))).json() == "api_key k1"
+    assert (await http.get("/me", headers={"X-API-Key": API_KEY})).json() == "api_key k1"
+    assert (await http.get("/me", headers=bearer(PLANLESS_KEY))).status_code == 403
+    assert (await http.get("/org/o1", headers=bearer(API_KEY))).status_code == 200
+    assert (await http.get("/org/o2", headers=bearer(API_KEY))).status_code == 403
+    refused = await http.post("/write", headers=bearer(API_KEY))
+    assert (refused.status_code, "usage.write" in refused.json()["detail"]) == (403, True)
+
+
+async def test_no_person_is_let_in_while_revocations_are_not_known(http, trust):
+    trust.is_sure = False
+    answer = await http.get("/me", headers=bearer(create_access_token("u1", "e", "o1")))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    for program in (KEY, API_KEY):
+        assert (await http.get("/me", headers=bearer(program))).status_code == 200
+
+
+async def test_who_may_ask_about_what(http):
+    """Asking about nothing in particular, about o1, and about o2: which organization it is then, or the refusal."""
+    no, operator = 403, create_access_token("u1", "e", operator=True)
+    for credential, found, administers, reaches_all in (
+        (KEY, (None, "o1", "o2"), True, True),
+        (API_KEY, ("o1", "o1", no), True, False),
+        (create_access_token("u1", "e", "o1"), ("o1", "o1", no), False, False),
+        (create_access_token("u1", "e", "o1", "admin"), ("o1", "o1", no), True, False),
+        (create_access_token("u1", "e", "o1", "owner"), ("o1", "o1", no), True, False),
+        (create_access_token("u1", "e", None, "owner"), (no, no, no), True, False),
+        (operator, (no, "o1", "o2"), True, True),
+        (create_access_token("u1", "e", "o1", operator=True), ("o1", "o1", "o2"), True, True),
+    ):
+        for asked, expected in zip((None, "o1", "o2"), found, strict=True):
+            params = {"org_id": asked} if asked else {}
+            answer = await http.get("/about", params=params, headers=bearer(credential))
+            said = answer.status_code if answer.status_code != 200 else answer.json()
+            assert said == (no if expected == no else [expected, administers, reaches_all]), (credential[:4], asked)
+    assert (await http.post("/write", headers=bearer(operator))).status_code == 200
 
 
 @pytest.mark.parametrize(

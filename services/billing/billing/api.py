@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response, Security
 
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import Principal, authenticated, authorize_org, require
+from aragora.chassis.security import Principal, authenticated, organization_of, require
 from aragora.chassis.sql import Connection, Pool
 from billing import answers, reading, subscriptions
 from billing.handlers import Clock
@@ -16,7 +16,7 @@ router = APIRouter(tags=["subscription"])
 may_read = Security(require("usage.read", people=True))
 
 OrgId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-AnyOrgId = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="For service keys: whose")]
+AnyOrgId = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Whose; absent: the caller's own")]
 UserId = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -71,20 +71,15 @@ async def answer_subscription(request: Request, connection: Connection, org_id: 
 
 
 async def _organization_of_user(connection: Connection, principal: Principal, user_id: str, org_id: str | None) -> str:
-    if principal.kind == "user":
-        if user_id != principal.subject and principal.role not in ("owner", "admin"):
-            raise Problem(403, "Only an owner or admin of the organization may ask for another member.")
-        if principal.org_id is None:
-            raise Problem(403, "Your token belongs to no organization; sign in to one.")
-        authorize_org(principal, org_id or principal.org_id)
-        return principal.org_id
-    if org_id is not None:
-        return org_id
-    known = [row["org_id"] for row in await connection.fetch(queries.organizations_of_user, user_id)]
+    if user_id != principal.subject and not principal.administers:
+        raise Problem(403, "Only an owner or admin of the organization may ask for another member.")
+    org = organization_of(principal, org_id)
+    if org is not None:
+        return org
+    known: list[str] = [row["org_id"] for row in await connection.fetch(queries.organizations_of_user, user_id)]
     if not known:
         raise Problem(404, "This user is no member of any organization known here; name one with org_id.")
     if len(known) > 1:
         message = "the user is a member of several organizations; name one"
         raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", message)])
-    organization: str = known[0]
-    return organization
+    return known[0]

@@ -1,10 +1,12 @@
 """What billing does when auth tells of organizations and people. Every side effect of the consumer is in this file.
 
 A batch of messages is one transaction, and handling one twice changes nothing: an organization that has a subscription
-is left alone, and of two things said about a member the one that happened later counts, in whatever order they come.
+is left alone, of two things said about a member the one that happened later counts, in whatever order they come, and
+what ended (an organization, a person) stays ended.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -15,9 +17,10 @@ from faststream.nats.message import NatsBatchMessage
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts import topology
 from aragora.contracts.envelope import DomainEvent, Envelope, decode
-from aragora.contracts.events import MemberJoined, MemberRemoved, OrganizationCreated
+from aragora.contracts.events import MemberJoined, MemberRemoved, OrganizationCreated, OrganizationDeleted, UserErased
 from billing import subscriptions
-from billing.commands import Enroll
+from billing.commands import Cancel, Command, Enroll, NothingToCancel, NotSubscribed
+from billing.plans import Plans
 from billing.subscriptions import queries
 
 Clock = Callable[[], datetime]
@@ -44,7 +47,7 @@ def subscribe(broker: NatsBroker, pool: Pool, clock: Clock) -> None:
 
 
 async def follow(pool: Pool, messages: Sequence[bytes], now: datetime) -> None:
-    """Enroll the organizations and note the members that these messages tell of.
+    """Enroll and cancel for the organizations, and note the members, that these messages tell of.
 
     Raises:
         pydantic.ValidationError, UnknownEventType: one of them is no event of auth. Nothing was done.
@@ -55,26 +58,37 @@ async def follow(pool: Pool, messages: Sequence[bytes], now: datetime) -> None:
     async with pool.acquire() as connection, connection.transaction():
         known = await subscriptions.load_plans(connection)
         for envelope, event in events:
-            if isinstance(event, OrganizationCreated):
-                await subscriptions.execute(
-                    connection,
-                    envelope.subject,
-                    Enroll(),
-                    known,
-                    now=now,
-                    correlation_id=envelope.correlationid,
-                    causation_id=envelope.id,
-                )
-            await _note_member(connection, envelope, event)
+            await _follow(connection, envelope, event, known, now)
 
 
-async def _note_member(connection: Connection, envelope: Envelope, event: DomainEvent) -> None:
+async def _follow(connection: Connection, envelope: Envelope, event: DomainEvent, known: Plans, now: datetime) -> None:
+    org_id, said = envelope.subject, (envelope.time, envelope.id)
     match event:
         case OrganizationCreated():
-            user_id = event.owner_id
+            await _execute(connection, envelope, Enroll(), known, now)
+            await connection.execute(queries.save_member, org_id, event.owner_id, True, *said)
+        case OrganizationDeleted():
+            with suppress(NothingToCancel, NotSubscribed):
+                await _execute(connection, envelope, Cancel(at_period_end=False), known, now)
+            await connection.execute(queries.close_organization, org_id, envelope.time)
         case MemberJoined() | MemberRemoved():
-            user_id = event.user_id
+            joined = isinstance(event, MemberJoined)
+            await connection.execute(queries.save_member, org_id, event.user_id, joined, *said)
+        case UserErased():
+            await connection.execute(queries.hold_members)
+            await connection.execute(queries.note_erased, event.user_id, now)
+            await connection.execute(queries.erase_member, event.user_id, event.org_ids)
         case _:
             return
-    joined = not isinstance(event, MemberRemoved)
-    await connection.execute(queries.save_member, envelope.subject, user_id, joined, envelope.time, envelope.id)
+
+
+async def _execute(connection: Connection, envelope: Envelope, command: Command, known: Plans, now: datetime) -> None:
+    await subscriptions.execute(
+        connection,
+        envelope.subject,
+        command,
+        known,
+        now=now,
+        correlation_id=envelope.correlationid,
+        causation_id=envelope.id,
+    )

@@ -5,10 +5,12 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import structlog
 from fastapi import FastAPI
+from faststream.nats import NatsBroker
 
 from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
@@ -17,18 +19,20 @@ from aragora.chassis.consume import consume_policy, disconnect, drain
 from aragora.chassis.relay import Relay
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.sql import Pool
+from aragora.chassis.trust import trusting
 from aragora.contracts import topology
 from aragora.contracts.plans import Meter
 from billing import api, plans_api, subscriptions_api
 from billing.due import follow_the_clock
 from billing.handlers import Clock, subscribe
 from billing.settings import Settings, read_catalog
-from billing.subscriptions import publish_catalog
+from billing.subscriptions import publish_catalog, queries
 
 VERSION = "0.1.0"
 TITLE = "Aragora Billing"
 DESCRIPTION = "Plans, subscriptions, and what they entitle to."
-FORGET_FAILURES_AFTER = timedelta(days=35)
+FORGET_AFTER = timedelta(days=35)
+"""Of failed deliveries, and of people who were erased: the bus delivers nothing any more from before that."""
 
 log = structlog.get_logger()
 routers = (api.router, subscriptions_api.router, plans_api.router)
@@ -57,12 +61,17 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
+        broker = connect_bus(settings)
         async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=10, command_timeout=30) as pool:
             app.state.billing_pool = pool
             app.state.billing_clock = clock
             app.state.billing_meters = await publish(pool, settings, clock)
-            app.state.readiness |= {"postgres": lambda: pool.fetchval("SELECT 1")}
-            yield
+            app.state.readiness |= bus.readiness(pool, broker)
+            try:
+                async with trusting(app, await broker.connect()):
+                    yield
+            finally:
+                await disconnect(broker)
 
     return running
 
@@ -84,10 +93,9 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
     async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=4) as pool:
         await publish(pool, settings, clock)
         async with pool.acquire() as connection:
-            await inbox.forget_before(connection, clock() - FORGET_FAILURES_AFTER)
-        user, password = settings.nats_user, settings.nats_password
-        policy = consume_policy(pool)
-        broker = bus.connect_bus(settings.nats_url, user, password, topology.BILLING, **policy)
+            await inbox.forget_before(connection, clock() - FORGET_AFTER)
+            await connection.execute(queries.forget_erased, clock() - FORGET_AFTER)
+        broker = connect_bus(settings, **consume_policy(pool))
         subscribe(broker, pool, clock)
 
         async def send(subject: str, payload: bytes, headers: dict[str, str]) -> object:
@@ -108,3 +116,9 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
         await relay.stop()
         await disconnect(broker)
     log.info("worker_stopped")
+
+
+def connect_bus(settings: Settings, **policy: Any) -> NatsBroker:
+    """Billing's connection to the bus, not yet open. It reconnects for ever."""
+    user, password = settings.nats_user, settings.nats_password
+    return bus.connect_bus(settings.nats_url, user, password, topology.BILLING, **policy)

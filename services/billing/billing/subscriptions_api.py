@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from aragora.chassis.answering import documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import Principal, authorize_org, require
+from aragora.chassis.security import OPERATOR, Principal, authorize_org, require
 from aragora.chassis.store import VersionConflict
 from billing import answers, commands, subscriptions
 from billing.api import OrgId, answer_subscription, clock_of, pool_of
@@ -19,7 +19,6 @@ from billing.commands import Command, InvalidPeriod, Refused
 from billing.plans import UnknownPlan
 
 router = APIRouter(prefix="/api/subscription/organizations/{org_id}/subscription", tags=["subscription"])
-OPERATOR = "operator"
 Person = Annotated[Principal, Security(require(OPERATOR, people=True))]
 is_operator = Security(require(OPERATOR))
 
@@ -133,7 +132,7 @@ async def move(request: Request, org_id: OrgId) -> Response:
 
 def _may_decide(principal: Principal, org_id: str) -> None:
     authorize_org(principal, org_id)
-    if principal.kind == "user" and principal.role not in ("owner", "admin"):
+    if not principal.administers:
         raise Problem(403, "Only an owner or admin of the organization may decide on its plan.")
 
 

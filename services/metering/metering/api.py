@@ -11,12 +11,11 @@ from fastapi import APIRouter, Path, Query, Request, Response, Security
 from aragora.chassis import sql
 from aragora.chassis.answering import answer, body_schema, documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import Principal, authorize_org, require
+from aragora.chassis.security import Principal, authorize_org, organization_of, require
 from aragora.chassis.sql import Pool
 from aragora.contracts.usage import InvalidUsage, UsageEvent
-from metering import answers, reading
+from metering import answers, ingest, reading
 from metering.edge import BusUnavailable, EdgeOverloaded, UsagePublisher
-from metering.ingest import CLOUDEVENT, CLOUDEVENT_BATCH, JSON, NDJSON, StrictUsageRecorded, UnreadableBody, read_body
 from metering.projections import month_of
 
 queries = sql.load("metering", "sql/reading.sql")
@@ -26,7 +25,9 @@ may_write = Security(require("usage.write"))
 may_read = Security(require("usage.read", people=True))
 
 OrgId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-AnyOrgId = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="For service keys: whose usage")]
+AnyOrgId = Annotated[
+    str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Whose usage; absent: the caller's own")
+]
 UserId = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 BillingPeriod = Annotated[
     str | None, Query(pattern=r"^(19|20)\d{2}-(0[1-9]|1[0-2])$", description="YYYY-MM; absent: now")
@@ -55,10 +56,13 @@ def pool_of(request: Request) -> Pool:
         "requestBody": {
             "required": True,
             "content": {
-                JSON: {"schema": body_schema(UsageEvent | list[UsageEvent])},
-                **{kind: {"schema": {"type": "string", "description": "One native event per line"}} for kind in NDJSON},
-                CLOUDEVENT: {"schema": body_schema(StrictUsageRecorded)},
-                CLOUDEVENT_BATCH: {"schema": body_schema(list[StrictUsageRecorded])},
+                ingest.JSON: {"schema": body_schema(UsageEvent | list[UsageEvent])},
+                **{
+                    kind: {"schema": {"type": "string", "description": "One native event per line"}}
+                    for kind in ingest.NDJSON
+                },
+                ingest.CLOUDEVENT: {"schema": body_schema(ingest.StrictUsageRecorded)},
+                ingest.CLOUDEVENT_BATCH: {"schema": body_schema(list[ingest.StrictUsageRecorded])},
             },
         }
     },
@@ -68,23 +72,24 @@ async def record_usage(request: Request, principal: Annotated[Principal, may_wri
 
     A batch (at most 10,000 events and 8 MiB) is accepted whole or refused whole, and a refusal names the wrong events.
     The answer comes when the events are on disk. An id counts once per organization: after an error send the same
-    batch again.
+    batch again. An API key records its own organization's usage only.
     """
     body = await request.body()
     publisher: UsagePublisher = request.app.state.metering_publisher
     try:
         source = f"/api/usage/events/{principal.subject}"
-        events = read_body(body, dict(request.headers), source=source, now=datetime.now(UTC))
+        only_org = None if principal.reaches_all else principal.org_id
+        events = ingest.read_body(body, dict(request.headers), source=source, now=datetime.now(UTC), only_org=only_org)
         correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
         for event in events:
             event.correlationid = event.correlationid or correlation_id
         await publisher.publish(events)
-    except UnreadableBody as error:
+    except ingest.UnreadableBody as error:
         raise Problem(error.status, error.detail) from error
     except InvalidUsage as error:
         wrong = [(each.index, each.field, each.message) for each in error.errors]
         detail = "No event was recorded: mend the ones listed in errors and send the batch again."
-        raise Problem(422, detail, errors=wrong) from error
+        raise Problem(403 if isinstance(error, ingest.OthersUsage) else 422, detail, errors=wrong) from error
     except EdgeOverloaded as error:
         detail = "Too much usage is waiting; nothing was recorded, send it again."
         raise Problem(503, detail, headers={"Retry-After": "1"}) from error
@@ -115,8 +120,8 @@ async def event_log(
     cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> Response:
     """Events from `start` (included) to `end` (excluded), filtered; follow `next_cursor` for the next page."""
-    org = _organization_of(principal, org_id)
-    seen_by = None if _sees_everybody(principal) else principal.subject
+    org = required_organization(principal, org_id)
+    seen_by = None if principal.administers else principal.subject
     if seen_by and user_id not in (None, seen_by):
         raise Problem(403, "Only an owner or admin of the organization may read another member's events.")
     since, until = _moment("start", start), _moment("end", end, end_of_day=True)
@@ -149,7 +154,7 @@ async def organization_summary(
 ) -> Response:
     """Whole UTC days, from that of `start` to that of `end`, both included; everything that is known, if absent."""
     authorize_org(principal, org_id)
-    if not _sees_everybody(principal):
+    if not principal.administers:
         raise Problem(403, "Only an owner or admin of the organization may read its summary.")
     since, until = _moment("start", start), _moment("end", end)
     pool = pool_of(request)
@@ -224,15 +229,12 @@ async def pricing(request: Request, provider: Name = None) -> Response:
     return answer(answers.Success([reading.model_price(row) for row in chosen]), money="number")
 
 
-def _organization_of(principal: Principal, org_id: str | None) -> str:
-    if principal.kind == "user":
-        if principal.org_id is None:
-            raise Problem(403, "Your token belongs to no organization; sign in to one.")
-        authorize_org(principal, org_id or principal.org_id)
-        return principal.org_id
-    if org_id is None:
+def required_organization(principal: Principal, org_id: str | None) -> str:
+    """The organization that a request is about: the one it names, else the caller's. Else a `Problem`."""
+    org = organization_of(principal, org_id)
+    if org is None:
         raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", "name the organization")])
-    return org_id
+    return org
 
 
 async def read_month(
@@ -247,25 +249,19 @@ async def read_month(
 
 
 async def organization_of_user(pool: Pool, principal: Principal, user_id: str, org_id: str | None) -> str:
-    """The caller's organization; for a service key the one it names, else the user's only one. Else a `Problem`."""
-    if principal.kind == "user":
-        if user_id != principal.subject and not _sees_everybody(principal):
-            raise Problem(403, "Only an owner or admin of the organization may read another member's usage.")
-        return _organization_of(principal, org_id)
-    if org_id is not None:
-        return org_id
-    known = [row["org_id"] for row in await pool.fetch(queries.organizations_of_user, user_id)]
+    """The organization asked about, else the caller's, else the user's only one. Else a `Problem`."""
+    if user_id != principal.subject and not principal.administers:
+        raise Problem(403, "Only an owner or admin of the organization may read another member's usage.")
+    org = organization_of(principal, org_id)
+    if org is not None:
+        return org
+    known: list[str] = [row["org_id"] for row in await pool.fetch(queries.organizations_of_user, user_id)]
     if not known:
         raise Problem(404, "No usage of this user is recorded; name the organization with org_id.")
     if len(known) > 1:
         message = "the user has used several organizations; name one"
         raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", message)])
-    organization: str = known[0]
-    return organization
-
-
-def _sees_everybody(principal: Principal) -> bool:
-    return principal.kind == "service" or principal.role in ("owner", "admin")
+    return known[0]
 
 
 def _first_day(billing_period: str | None) -> date:

@@ -22,9 +22,9 @@ from aragora.chassis.dead_letters import Letter
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts import topology
 from aragora.contracts.envelope import decode
-from aragora.contracts.events import EntitlementsChanged, PlanPublished, UnpricedUsageSeen
+from aragora.contracts.events import EntitlementsChanged, PlanPublished, UnpricedUsageSeen, UserErased
 from aragora.contracts.usage import UsageRecorded
-from metering import entitlements, metrics
+from metering import entitlements, erasure, metrics
 from metering.intake import Refused, read_message, without_repeats
 from metering.limit_fold import count_against_limits, settle_reservations
 from metering.limit_fold import queries as limit_sums
@@ -36,6 +36,7 @@ fold = sql.load("metering", "sql/fold.sql")
 FETCH_MESSAGES = 128
 FETCH_SECONDS = 0.05
 """A worker takes what is there after this long: the price of batching at low load, in latency."""
+ERASURE_FETCH_SECONDS = 5
 CHUNK_BYTES = 5_000_000
 """Of messages per transaction: about 15,000 events. Fewer cost throughput, more cost memory and freshness."""
 
@@ -111,8 +112,9 @@ class Recorder:
         metrics.recorded(new=new, repeated=len(events) - new, refused=len(letters), seconds=perf_counter() - started_at)
         return new
 
-    async def _append_to_log(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
+    async def _append_to_log(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         await connection.execute(queries.share_log)
+        rows = await erasure.under_pseudonyms(connection, rows)
         current, *earlier = [row["log_month"] for row in await connection.fetch(queries.log_months)]
         await connection.copy_records_to_table("usage_to_fold", records=rows, columns=COLUMNS)
         new = _rows_in(await connection.execute(queries.append_to_log, current, earlier))
@@ -199,6 +201,28 @@ def follow_entitlements(broker: NatsBroker, pool: Pool, prices: PriceBook) -> No
         title=consumer.name,
         description="Plans, and what organizations may do",
     )(keep_entitlements)
+
+
+def follow_erasures(broker: NatsBroker, pool: Pool) -> None:
+    """Erase whom auth says, each in a transaction of their own."""
+    consumer = topology.METERING_ERASURES
+
+    async def erase_people(message: Annotated[NatsBatchMessage, Context("message")]) -> None:
+        for one in message.raw_message:
+            _, event = decode(one.data)
+            if isinstance(event, UserErased):
+                async with pool.acquire() as connection, connection.transaction():
+                    await erasure.erase(connection, event.user_id, event.org_ids, datetime.now(UTC))
+
+    broker.subscriber(
+        "events.auth.*.*",
+        stream=JStream(consumer.stream, declare=False),
+        durable=consumer.name,
+        inbox_prefix=f"{topology.METERING.inbox_prefix}.".encode(),
+        pull_sub=PullSub(batch_size=1, timeout=ERASURE_FETCH_SECONDS, batch=True),
+        title=consumer.name,
+        description=consumer.description,
+    )(erase_people)
 
 
 def chunks(messages: Sequence[Msg]) -> Iterator[list[Msg]]:

@@ -8,7 +8,7 @@ import structlog
 
 from aragora.chassis import inbox
 from aragora.chassis.sql import Pool
-from metering import limit_store
+from metering import erasure, limit_store
 from metering.log_months import open_due_month
 
 EXPIRY_SECONDS = 0.5
@@ -17,6 +17,8 @@ HOUSEKEEPING_SECONDS = 60.0
 FORGET_FAILURES_AFTER = timedelta(days=35)
 FORGET_RESERVATIONS_AFTER = timedelta(days=1)
 FORGET_AT_ONCE = 5_000
+FORGET_ERASED_AFTER = timedelta(days=35)
+"""The bus delivers nothing any more from before that, and a repeat of usage is no longer known as one either."""
 
 log = structlog.get_logger()
 
@@ -45,10 +47,11 @@ async def end_reservations(pool: Pool, now: datetime) -> None:
 
 
 async def sweep(pool: Pool, now: datetime) -> None:
-    """Open the month that is due, forget old failures of deliveries and old reservations."""
+    """Open the month that is due, forget old failures of deliveries, old reservations, and who was erased."""
     await open_due_month(pool, now)
     async with pool.acquire() as connection:
         await inbox.forget_before(connection, now - FORGET_FAILURES_AFTER)
+        await connection.execute(erasure.queries.forget_erased, now - FORGET_ERASED_AFTER)
         while await limit_store.forget_ended(connection, now - FORGET_RESERVATIONS_AFTER, FORGET_AT_ONCE):
             continue
 

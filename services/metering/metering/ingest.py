@@ -62,7 +62,13 @@ class UnreadableBody(Exception):
         self.detail = detail
 
 
-def read_body(body: bytes, headers: Mapping[str, str], *, source: str, now: datetime) -> list[UsageRecorded]:
+class OthersUsage(InvalidUsage):
+    """Some events are of an organization that is not the caller's. Send each with its own organization's key."""
+
+
+def read_body(
+    body: bytes, headers: Mapping[str, str], *, source: str, now: datetime, only_org: str | None = None
+) -> list[UsageRecorded]:
     """The events in a request.
 
     Args:
@@ -70,10 +76,12 @@ def read_body(body: bytes, headers: Mapping[str, str], *, source: str, now: date
         headers: of the request, names in lower case: `content-type`, and `ce-*` in CloudEvents' binary mode.
         source: the CloudEvents `source` given to events that name none.
         now: what "in the future" is measured against.
+        only_org: the one organization whose usage the caller may record; None: any.
 
     Raises:
         UnreadableBody: wrong content type, not UTF-8, not JSON, nested too deeply, empty, or too many events.
         InvalidUsage: some events are wrong; all of them are named.
+        OthersUsage: some events are of another organization than `only_org`; all of them are named.
     """
     is_binary = "ce-specversion" in headers
     # CloudEvents lets binary mode leave it out, and its own SDK does; our data is JSON.
@@ -106,6 +114,12 @@ def read_body(body: bytes, headers: Mapping[str, str], *, source: str, now: date
     errors = _errors_in(events, now)
     if errors:
         raise InvalidUsage([_renamed(error) for error in errors] if is_cloudevent else errors)
+    if only_org is not None:
+        message = f"is not {only_org}, the organization of your key"
+        field = "subject" if is_cloudevent else "org_id"
+        others = [FieldError(index, field, message) for index, each in enumerate(events) if each.subject != only_org]
+        if others:
+            raise OthersUsage(others[:MAX_ERRORS])
     return events
 
 

@@ -21,11 +21,19 @@ from aragora.chassis.bus import readiness
 from aragora.chassis.consume import consume_policy, disconnect, drain
 from aragora.chassis.relay import Relay
 from aragora.chassis.security import parse_service_keys
+from aragora.chassis.trust import trusting
 from aragora.contracts import topology
 from metering import api, dashboard_api, dead_letters_api, limits_api
 from metering.edge import UsagePublisher
 from metering.entitlements import prepare_entitlements_session
-from metering.handlers import SESSION_SETTINGS, Recorder, follow_entitlements, prepare_session, subscribe
+from metering.handlers import (
+    SESSION_SETTINGS,
+    Recorder,
+    follow_entitlements,
+    follow_erasures,
+    prepare_session,
+    subscribe,
+)
 from metering.housekeeping import keep_house
 from metering.limit_desk import LANES, LimitDesk
 from metering.limits_rpc import LimitsOnTheBus
@@ -81,7 +89,8 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
             app.state.readiness |= readiness(pool, broker)
             _leave_to_stay()
             try:
-                yield
+                async with trusting(app, app.state.metering_bus):
+                    yield
             finally:
                 await on_the_bus.stop()
                 await disconnect(broker)
@@ -98,7 +107,7 @@ async def run_worker(settings: Settings) -> None:
         asyncpg.create_pool(
             settings.database_url, min_size=1, max_size=2, init=prepare_session, server_settings=SESSION_SETTINGS
         ) as pool,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=3) as side_pool,
+        asyncpg.create_pool(settings.database_url, min_size=1, max_size=4) as side_pool,
         asyncpg.create_pool(
             settings.database_url, min_size=1, max_size=1, init=prepare_entitlements_session
         ) as entitlements_pool,
@@ -108,6 +117,7 @@ async def run_worker(settings: Settings) -> None:
         broker = connect_bus(settings, **consume_policy(side_pool))
         subscribe(broker, Recorder(pool, prices))
         follow_entitlements(broker, entitlements_pool, prices)
+        follow_erasures(broker, side_pool)
 
         async def publish(subject: str, payload: bytes, headers: dict[str, str]) -> object:
             return await broker.publish(payload, subject, headers=headers, stream=topology.EVENTS.name, timeout=5)

@@ -90,6 +90,7 @@ def create_app(
 
     app = _App(title=title, version=version, description=description, lifespan=lifespan, redirect_slashes=False)
     app.state.service_keys = tuple(service_keys)
+    app.state.trust = None
     app.state.readiness = dict(readiness or {})
     app.state.draining = False
     app.add_exception_handler(HTTPException, problems.on_http_exception)

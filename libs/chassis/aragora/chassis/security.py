@@ -1,7 +1,8 @@
-"""Who calls over HTTP: one of the operator's own services with a service key, or a person with an access token.
+"""Who calls over HTTP: one of the operator's own services, a person, or an organization's program.
 
-Either comes as `Authorization: Bearer …`; a service key may also come as `X-API-Key`. A service key looks like
-`svc_…` and is known here by its hash only.
+A service comes with a service key (`svc_…`), a person with an access token, a program with an API key (`ara_…`): each
+as `Authorization: Bearer …`, keys also as `X-API-Key`. Service keys are known here by their hash; what was revoked, and
+whose an API key is, `trust` knows.
 """
 
 import hashlib
@@ -15,13 +16,18 @@ import structlog
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from aragora.billing.jwt_auth import validate_access_token
+from aragora.billing.jwt_auth import TokenPayload, validate_access_token
 from aragora.chassis.problems import Problem
+from aragora.chassis.trust import Trust
 
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9_-]+):(?P<digest>[0-9a-f]{64}):(?P<scopes>[a-z.]+(?:\+[a-z.]+)*)\Z")
 
-_bearer = HTTPBearer(auto_error=False, description="A service key (svc_…) or a person's access token")
-_api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="A service key (svc_…)")
+OPERATOR = "operator"
+OPERATOR_SCOPES = frozenset({OPERATOR, "usage.read", "usage.write"})
+"""What the platform's operators may do, people and programs alike: everything, in every organization."""
+
+_bearer = HTTPBearer(auto_error=False, description="An access token, an API key (ara_…) or a service key (svc_…)")
+_api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key (ara_…) or a service key (svc_…)")
 
 
 class ServiceKeyError(ValueError):
@@ -39,13 +45,28 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling. `subject` is a service key's name or a user's id; only people have an organization and a role."""
+    """Who is calling. `subject` is a service key's name, a user's id or an API key's id.
 
-    kind: Literal["service", "user"]
+    A person may belong to no organization just now; an API key always belongs to one, and has no role.
+    """
+
+    kind: Literal["service", "user", "api_key"]
     subject: str
     org_id: str | None = None
     role: str | None = None
     scopes: frozenset[str] = frozenset()
+    token: TokenPayload | None = None
+    """What a person's access token says."""
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether every organization is within reach, rather than one's own only."""
+        return self.kind == "service" or OPERATOR in self.scopes
+
+    @property
+    def administers(self) -> bool:
+        """Whether all of the organization is within reach, rather than what concerns oneself only."""
+        return self.kind != "user" or self.reaches_all or self.role in ("owner", "admin")
 
 
 def parse_service_keys(text: str) -> tuple[ServiceKey, ...]:
@@ -85,7 +106,7 @@ async def authenticated(
         raise _unauthorized(
             "Send a service key or an access token as Authorization: Bearer …", 'Bearer realm="aragora"'
         )
-    principal = _principal(request.app.state.service_keys, credential)
+    principal = await _principal(request, credential)
     if principal is None:
         invalid = 'Bearer realm="aragora", error="invalid_token"'
         raise _unauthorized("The credential is unknown, expired or revoked; get a new one.", invalid)
@@ -101,28 +122,50 @@ def require(scope: str, *, people: bool = False) -> Callable[[Principal], Awaita
 
     async def permitted(principal: Annotated[Principal, Security(authenticated)]) -> Principal:
         if scope not in principal.scopes and not (people and principal.kind == "user"):
-            raise Problem(403, f"This needs a service key with the scope {scope}.")
+            raise Problem(403, f"This needs a key with the scope {scope}.")
         return principal
 
     return permitted
 
 
 def authorize_org(principal: Principal, org_id: str) -> None:
-    """Lets people reach their own organization only. Service keys reach any.
+    """Lets people and API keys reach their own organization only. Service keys and operators reach any.
 
     Raises:
         Problem: 403.
     """
-    if principal.kind == "user" and principal.org_id != org_id:
+    if principal.org_id != org_id and not principal.reaches_all:
         raise Problem(403, "You are not a member of this organization.")
 
 
-def _principal(keys: Sequence[ServiceKey], credential: str) -> Principal | None:
+def organization_of(principal: Principal, org_id: str | None) -> str | None:
+    """The organization that a request is about: the one it names, else the caller's. None: a service that named none.
+
+    Raises:
+        Problem: 403, the caller may not reach it, or belongs to none.
+    """
+    named = org_id or principal.org_id
+    if named is not None:
+        authorize_org(principal, named)
+    elif principal.kind == "user":
+        raise Problem(403, "Your token belongs to no organization; switch to one, or name one you may reach.")
+    return named
+
+
+async def _principal(request: Request, credential: str) -> Principal | None:
     if credential.startswith("svc_"):
-        key = find_service_key(keys, credential)
+        key = find_service_key(request.app.state.service_keys, credential)
         return Principal("service", key.name, scopes=key.scopes) if key else None
-    payload = validate_access_token(credential)
-    return Principal("user", payload.user_id, payload.org_id, payload.role) if payload else None
+    trust: Trust = request.app.state.trust
+    if credential.startswith("ara_"):
+        holder = await trust.verify_key(credential)
+        return Principal("api_key", holder.key_id, holder.org_id, None, frozenset(holder.scopes)) if holder else None
+    trust.demand()
+    token = validate_access_token(credential)
+    if token is None:
+        return None
+    scopes = OPERATOR_SCOPES if token.operator else frozenset[str]()
+    return Principal("user", token.user_id, token.org_id, token.role, scopes, token)
 
 
 def _unauthorized(detail: str, challenge: str) -> Problem:

@@ -43,6 +43,11 @@ def redact_text(text: str) -> str:
     return _SECRET_TEXT.sub(REDACTED, text)
 
 
+def _for_people(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    # The default shows the values of variables with a traceback: a credential may be among them.
+    return structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+
 def configure(service: str, *, level: str = "info", format: str = "json", stream: TextIO | None = None) -> None:  # noqa: A002
     """Sends structlog's and the standard library's records (uvicorn's, FastStream's) to `stream` (stderr by default).
 
@@ -73,7 +78,7 @@ def configure(service: str, *, level: str = "info", format: str = "json", stream
     render: list[Processor] = (
         [structlog.processors.format_exc_info, redact_names, structlog.processors.JSONRenderer(sort_keys=False)]
         if format == "json"
-        else [redact_names, structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty())]
+        else [redact_names, _for_people(stream or sys.stderr)]
     )
 
     def redact(_: WrappedLogger, __: str, rendered: Any) -> str:

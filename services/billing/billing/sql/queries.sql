@@ -46,12 +46,32 @@ SELECT org_id FROM subscriptions WHERE org_id > $1 ORDER BY org_id LIMIT $2
 -- Members.
 
 -- name: save_member
--- What happened earlier changes nothing when it comes later.
+-- What happened earlier changes nothing when it comes later, and who was erased does not come back.
 INSERT INTO organization_members AS m (org_id, user_id, is_member, changed_at, changed_by)
-VALUES ($1, $2, $3, $4, $5)
+SELECT $1, $2, $3, $4, $5
+WHERE NOT EXISTS (SELECT FROM erased_people WHERE digest = sha256(convert_to($2, 'UTF8')))
 ON CONFLICT (org_id, user_id) DO UPDATE SET
     is_member = excluded.is_member, changed_at = excluded.changed_at, changed_by = excluded.changed_by
 WHERE (m.changed_at, m.changed_by) < (excluded.changed_at, excluded.changed_by)
 
+-- name: hold_members
+-- Waits for those who are saving members, and lets nobody save one meanwhile.
+LOCK TABLE organization_members IN SHARE ROW EXCLUSIVE MODE
+
+-- name: note_erased
+INSERT INTO erased_people (digest, erased_at) VALUES (sha256(convert_to($1, 'UTF8')), $2) ON CONFLICT DO NOTHING
+
+-- name: erase_member
+DELETE FROM organization_members WHERE org_id = ANY ($2::text[]) AND user_id = $1
+
+-- name: forget_erased
+DELETE FROM erased_people WHERE erased_at < $1
+
+-- name: close_organization
+INSERT INTO closed_organizations (org_id, closed_at) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
 -- name: organizations_of_user
-SELECT org_id FROM organization_members WHERE user_id = $1 AND is_member ORDER BY org_id LIMIT 2
+SELECT org_id FROM organization_members AS m
+WHERE user_id = $1 AND is_member AND NOT EXISTS (SELECT FROM closed_organizations AS c WHERE c.org_id = m.org_id)
+ORDER BY org_id
+LIMIT 2
