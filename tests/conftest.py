@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 import servers
+from auth_platform import AuthPlatform, auth_platform
 from billing_platform import BillingPlatform, billing_platform
 from metering_platform import MeteringPlatform, metering_platform
 from servers import PostgresServer
@@ -54,6 +55,13 @@ async def billing_template(postgres_server: PostgresServer) -> AsyncIterator[str
         yield name
 
 
+@pytest.fixture(scope="session")
+async def auth_template(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database with auth's schema, to copy."""
+    async with _template(postgres_server, "auth") as name:
+        yield name
+
+
 @asynccontextmanager
 async def _template(postgres_server: PostgresServer, package: str) -> AsyncIterator[str]:
     name = await postgres_server.create_database()
@@ -80,6 +88,23 @@ async def billing_database_url(postgres_server: PostgresServer, billing_template
     name = await postgres_server.create_database(billing_template)
     yield postgres_server.url_of(name)
     await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def auth_database_url(postgres_server: PostgresServer, auth_template: str) -> AsyncIterator[str]:
+    """A new database of this test's own, with auth's schema."""
+    name = await postgres_server.create_database(auth_template)
+    yield postgres_server.url_of(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+async def running_auth(
+    postgres_server: PostgresServer, auth_template: str, nats_server: str
+) -> AsyncIterator[AuthPlatform]:
+    """Auth as it runs in production: an API process and a worker process, shared by a module's tests."""
+    async with auth_platform(postgres_server, auth_template, nats_server) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -68,9 +68,18 @@ async def test_postgres_prepares_every_query_of_billing(billing_database_url: st
         await connection.close()
 
 
+async def test_postgres_prepares_every_query_of_auth(auth_database_url: str):
+    connection = await asyncpg.connect(auth_database_url)
+    try:
+        assert await refused(connection, "auth") == {}
+    finally:
+        await connection.close()
+
+
 def test_the_queries_are_found():
     names = named_queries("metering")
     assert len(names) > 40
     assert "metering/fold.sql: fold_daily" in names
     assert "aragora.chassis/queries.sql: append_events" in names
     assert "billing/queries.sql: save_subscription" in named_queries("billing")
+    assert "auth/keys.sql: verify_keys" in named_queries("auth")

@@ -1,0 +1,5 @@
+"""`python -m auth`."""
+
+from auth.cli import app
+
+app(prog_name="auth")

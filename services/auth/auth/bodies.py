@@ -1,0 +1,39 @@
+"""What requests' bodies have in common."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from aragora.billing.models import normalize_email
+from aragora.chassis.problems import Problem
+
+MAX_PASSWORD_LENGTH = 256
+
+Email = Annotated[str, Field(min_length=3, max_length=320)]
+Password = Annotated[str, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH)]
+Code = Annotated[str, Field(min_length=1, max_length=64, description="Six digits, or a recovery code")]
+Token = Annotated[str, Field(min_length=1, max_length=8192)]
+PersonName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Body(BaseModel):
+    """Refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def invalid(field: str, message: str) -> Problem:
+    """The answer to a field that no schema could have refused."""
+    return Problem(422, "Mend the fields listed in errors.", errors=[(None, field, message)])
+
+
+def normalized(email: str) -> str:
+    """The address as accounts have it.
+
+    Raises:
+        Problem: 422, it is none.
+    """
+    try:
+        return normalize_email(email)
+    except ValueError as error:
+        raise invalid("email", str(error)) from error

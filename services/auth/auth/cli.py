@@ -1,0 +1,165 @@
+"""`auth`: the service's commands."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+import uvloop
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Column, Table
+
+from aragora.chassis import telemetry
+from aragora.chassis.migrate import migrate as apply_migrations
+from aragora.chassis.sql import Connection
+from auth.sealing import Sealer
+from auth.settings import Settings
+
+app = typer.Typer(help="Who you are: users, organizations, tokens, API keys, revocation.", no_args_is_help=True)
+console = Console()
+REMEMBERED = timedelta(days=30)
+"""As long as the bus keeps events."""
+
+
+@app.command()
+def api() -> None:
+    """Serve the HTTP API on ARAGORA_HOST:ARAGORA_PORT until SIGTERM."""
+    from aragora.chassis.app import serve  # noqa: PLC0415 - see below
+    from auth.main import create_app  # noqa: PLC0415 - the other commands start without a web framework
+
+    settings = _settings("auth-api")
+
+    async def run() -> None:
+        await serve(create_app(settings), settings.host, settings.port, drain_seconds=settings.drain_seconds)
+
+    uvloop.run(run())
+
+
+@app.command()
+def worker() -> None:
+    """Follow billing, write the letters that were asked for, publish what was decided, until SIGTERM."""
+    from auth.main import run_worker  # noqa: PLC0415 - see `api`
+
+    uvloop.run(run_worker(_settings("auth-worker")))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's schema.
+
+    With ARAGORA_OPERATOR_EMAIL and ARAGORA_OPERATOR_PASSWORD, make the operator's account if there is none.
+    """
+    settings = _settings("auth-migrate")
+
+    async def bring(connection: Connection) -> None:
+        for name in await apply_migrations(connection, "auth"):
+            console.print(f"applied {name}")
+
+    _with_database(settings, bring)
+    if settings.operator_email:
+        _make_operator(settings, promote=False)
+    console.print("The database is up to date.")
+
+
+@app.command()
+def operator(
+    email: Annotated[str, typer.Argument(envvar="ARAGORA_OPERATOR_EMAIL", help="The account's e-mail address.")],
+) -> None:
+    """Make an account an operator's, who may do everything; it is opened if there is none.
+
+    Its password is that of ARAGORA_OPERATOR_PASSWORD, or asked for.
+    """
+    settings = _settings("auth-operator")
+    password = settings.operator_password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    given = settings.model_copy(update={"operator_email": email, "operator_password": password})
+    _make_operator(given, promote=True)
+    console.print("The account is an operator's.")
+
+
+def _make_operator(settings: Settings, *, promote: bool) -> None:
+    from auth.operators import UnusableOperator, open_operator  # noqa: PLC0415 - see `api`
+
+    async def run() -> None:
+        async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool:
+            await open_operator(pool, settings, lambda: datetime.now(UTC), promote=promote)
+
+    try:
+        asyncio.run(run())
+    except UnusableOperator as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def announce() -> None:
+    """Say once more what was revoked in the last 30 days, for a bus that has lost its streams.
+
+    Run it before the services start again on such a bus. Whoever knows it already is not disturbed.
+    """
+    from auth.acts import queries  # noqa: PLC0415 - see `api`
+
+    async def say(connection: Connection) -> None:
+        done = await connection.execute(queries.announce_revocations, datetime.now(UTC) - REMEMBERED)
+        await connection.execute("SELECT pg_notify('outbox', '')")
+        console.print(f"Announced {int(done.split()[-1]):,} revocations; a running auth publishes them.")
+
+    _with_database(_settings("auth-announce"), say)
+
+
+@app.command()
+def messages(
+    count: Annotated[int, typer.Option("--count", min=1, max=1000, help="How many, the newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object a line.")] = False,  # noqa: FBT002
+) -> None:
+    """List the letters that wait to be sent, with their secrets. For operators: whoever has a secret can use it."""
+    from auth.acts import queries  # noqa: PLC0415 - see `api`
+    from auth.messages import token_of  # noqa: PLC0415 - see `api`
+
+    settings = _settings("auth-messages")
+    sealer = Sealer(settings.sealing_keys)
+
+    async def show(connection: Connection) -> None:
+        heads = ("to", "kind", "expires", "token")
+        table = Table(*(Column(head, overflow="fold") for head in heads), title="Letters")
+        for row in await connection.fetch(queries.waiting_letters, datetime.now(UTC), count):
+            token = token_of(sealer, row["kind"], row["message_id"])
+            expires = f"{row['expires_at']:%Y-%m-%dT%H:%M:%SZ}"
+            if as_json:
+                letter = {"to": row["email"], "kind": row["kind"], "expires_at": expires, "token": token}
+                typer.echo(json.dumps(letter))
+            table.add_row(row["email"], row["kind"], expires, token)
+        if not as_json:
+            console.print(table)
+
+    _with_database(settings, show)
+
+
+def _settings(service: str) -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for each in error.errors():
+            cause = str(each.get("ctx", {}).get("error", each["msg"]))
+            typer.echo(f"{'.'.join(map(str, each['loc']))}: {cause}", err=True)
+        raise typer.Exit(1) from None
+    telemetry.configure(service, level=settings.log_level, format=settings.log_format)
+    return settings
+
+
+def _with_database(settings: Settings, work: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(settings.database_url)
+        try:
+            await work(connection)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,143 @@
+"""Composition root: settings → connections, bus, keys → the API or the worker."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+from fastapi import FastAPI
+from faststream.nats import NatsBroker
+
+from aragora.billing.jwt_auth import JWTConfig
+from aragora.chassis import app as chassis_app
+from aragora.chassis import bus
+from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.relay import Publish, Relay
+from aragora.chassis.security import parse_service_keys
+from aragora.chassis.trust import trusting
+from aragora.contracts import topology
+from auth import (
+    accounts_api,
+    audit_api,
+    invitations_api,
+    keys_api,
+    members_api,
+    organizations_api,
+    passwords_api,
+    privacy_api,
+    second_factor_api,
+    sessions_api,
+)
+from auth.acts import Clock
+from auth.handlers import answer_questions, subscribe
+from auth.hashing import Hasher
+from auth.housekeeping import keep_house
+from auth.key_questions import answering_keys
+from auth.sealing import Sealer
+from auth.settings import Settings
+
+VERSION = "0.1.0"
+TITLE = "Aragora Auth"
+DESCRIPTION = "Who you are: accounts, organizations, tokens, API keys, revocation."
+
+log = structlog.get_logger()
+routers = (
+    accounts_api.router,
+    sessions_api.router,
+    passwords_api.router,
+    second_factor_api.router,
+    privacy_api.router,
+    organizations_api.router,
+    members_api.router,
+    invitations_api.router,
+    keys_api.router,
+    audit_api.router,
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API of auth alone."""
+    return chassis_app.create_app(
+        title=TITLE,
+        version=VERSION,
+        description=DESCRIPTION,
+        routers=routers,
+        lifespans=[lifespan(settings)],
+        service_keys=parse_service_keys(settings.service_keys),
+    )
+
+
+def now_utc() -> datetime:
+    """The clock of production, in whole milliseconds: as fine as tokens say when they were issued."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan:
+    """What the API's routes need while it runs. They find it in `app.state.auth_…`."""
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
+        user, password = settings.nats_user, settings.nats_password
+        broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH)
+        async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=12, command_timeout=30) as pool:
+            app.state.auth_pool = pool
+            app.state.auth_clock = clock
+            app.state.auth_sealer = sealer = Sealer(settings.sealing_keys)
+            app.state.auth_proxies = [one.strip() for one in settings.trusted_proxies.split(",") if one.strip()]
+            app.state.auth_hasher = Hasher(settings.password_memory_kib, settings.password_time_cost)
+            answer_questions(broker, pool, sealer, clock)
+            await broker.start()
+            # Revocations must not wait for a worker: whichever of the two has the turn publishes.
+            relay = Relay(pool, _publisher(broker))
+            relay.start()
+            app.state.readiness |= bus.readiness(pool, broker)
+            gc.collect()
+            gc.freeze()
+            try:
+                client = await broker.connect()
+                async with answering_keys(broker, pool, clock), trusting(app, client):
+                    yield
+            finally:
+                await relay.stop()
+                await disconnect(broker)
+
+    return running
+
+
+def _publisher(broker: NatsBroker) -> Publish:
+    async def publish(subject: str, payload: bytes, headers: dict[str, str]) -> object:
+        return await broker.publish(payload, subject, headers=headers, stream=topology.EVENTS.name, timeout=5)
+
+    return publish
+
+
+async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
+    """Follow billing, write the letters that were asked for, clean up, publish what was decided, until SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=5) as pool:
+        user, password = settings.nats_user, settings.nats_password
+        broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH, **consume_policy(pool))
+        subscribe(broker, pool)
+        await broker.start()
+        relay = Relay(pool, _publisher(broker))
+        relay.start()
+        log.info("worker_ready")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keep_house(pool, clock, stop))
+            if settings.worker_port is not None:
+                checks, port = bus.readiness(pool, broker), settings.worker_port
+                tasks.create_task(chassis_app.serve_probes(f"{TITLE} worker", checks, settings.host, port, stop))
+            await stop.wait()
+        log.info("worker_draining")
+        await drain(broker)
+        await relay.stop()
+        await disconnect(broker)
+    log.info("worker_stopped")
