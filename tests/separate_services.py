@@ -1,4 +1,4 @@
-"""Metering and billing as in production: each in processes of its own, with its own database and user of the bus."""
+"""Every service as in production: each in processes of its own, with its own database and user of the bus."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -20,9 +20,9 @@ from standalone.problems import StartFailed
 from standalone.service import PythonService
 from standalone.supervisor import Supervisor
 
-SERVICES = ("metering", "billing")
+SERVICES = ("auth", "metering", "billing")
 PROCESSES = tuple(f"{service}-{role}" for service in SERVICES for role in ("api", "worker"))
-STEPS = ("postgres", "nats", "topology", "metering-migrate", "billing-migrate", *PROCESSES)
+STEPS = ("postgres", "nats", "topology", *(f"{service}-migrate" for service in SERVICES), *PROCESSES)
 """Everything that somebody has to start, in an order in which nothing has to wait."""
 
 
@@ -36,6 +36,7 @@ class SeparateServices:
         self._postgres = EmbeddedPostgres(folder, secrets.token_urlsafe(), settings=SMALL, durable=False)
         self._nats = EmbeddedNats(folder, NATS_PASSWORDS)
         self._secret = secret
+        self._sealing_key = secrets.token_hex(32)
         self._ports = {name: machine.free_port() for name in PROCESSES}
         self._supervisors: dict[str, Supervisor] = {}
         self.processes = {name: self._process(name) for name in PROCESSES}
@@ -48,6 +49,7 @@ class SeparateServices:
             "NATS_PASSWORD": NATS_PASSWORDS[service],
             "ARAGORA_SERVICE_KEYS": service_keys(),
             "ARAGORA_JWT_SECRET": self._secret,
+            **({"ARAGORA_SEALING_KEYS": self._sealing_key} if service == "auth" else {}),
         }
 
     def _process(self, name: str) -> PythonService:

@@ -62,13 +62,22 @@ def blocks() -> list[tuple[str, str]]:
 
 async def settings(environment: dict[str, str]) -> str:
     """What the tour's first block sets, as a script that sets it without asking again."""
-    first = next(text for language, text in blocks() if language == "bash")
-    return await shell(first + "declare -p ARAGORA_API_KEY url auth now\n", environment)
+    return await what_it_sets(next(text for language, text in blocks() if language == "bash"), environment)
+
+
+async def what_it_sets(block: str, environment: dict[str, str], known: str = "") -> str:
+    """The variables and functions of a block, as a script that sets them without asking again."""
+    variables = re.findall(r"^(?:export )?(\w+)=", block, re.MULTILINE)
+    functions = re.findall(r"^(\w+)\(\) ", block, re.MULTILINE)
+    told = "".join(f"declare -p {name}\n" for name in variables) + "".join(f"declare -f {name}\n" for name in functions)
+    printed = await shell(known + block + told, environment)
+    return printed if told else ""
 
 
 async def shell(script: str, environment: dict[str, str]) -> str:
     """What the script prints. It may neither fail nor take long."""
-    here = script.replace("http://127.0.0.1:8000", environment["ARAGORA_URL"]).replace(".venv/bin/", f"{BIN}/")
+    here = script.replace("http://127.0.0.1:8000", environment["ARAGORA_URL"])
+    here = re.sub(r"(?<![\w/])\.venv/bin/", f"{BIN}/", here)  # unless a function that is carried along has it
     process = await asyncio.create_subprocess_exec(
         "bash",
         "-euc",
@@ -102,13 +111,13 @@ async def test_the_tour_works_as_it_is_written(environment: dict[str, str]):
         if language == "bash" and following == "json":
             printed = json.loads(answer)
 
-            async def as_printed(text: str = text, printed: Any = printed) -> bool:
+            async def as_printed(text: str = text, printed: Any = printed, setting: str = setting) -> bool:
                 # The totals follow within a moment, and every command of the tour may be repeated.
                 return shows(json.loads(await shell(setting + text, environment)), printed)
 
             await eventually(as_printed, 20, what=f"{text}\n{answer}")
         elif language == "bash":
-            await shell(text, environment)
+            setting += await what_it_sets(text, environment, setting)
 
 
 async def test_the_python_of_the_tour_works(environment: dict[str, str]):

@@ -1,17 +1,22 @@
-"""Two services in one `aragora up`, each on a database of its own, also on a data directory that had only one."""
+"""All services in one `aragora up`, each on a database of its own, also on a data directory that had only some."""
 
 import json
 import re
 import secrets
+import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
-from aragora_up import StartUp, output
-from servers import eventually
+import pytest
+from aragora_up import END_OF_PANEL, StartUp, Up, aragora, output
+from servers import eventually, starting_alone
 
 from aragora.chassis.migrate import migrate
 from standalone import credentials, machine
+from standalone import platform as platform_module
 from standalone.credentials import Credentials
 from standalone.platform import environment
 from standalone.postgres import EmbeddedPostgres
@@ -32,13 +37,13 @@ debates = -1
 """
 
 
-def earlier_credentials(data_dir: Path) -> Credentials:
-    """The credentials of an `aragora up` for which metering was all there was."""
+def earlier_credentials(data_dir: Path, services: Sequence[str]) -> Credentials:
+    """The credentials of an `aragora up` for which these services were all there was."""
     data_dir.mkdir()
     earlier = {
         "postgres_password": secrets.token_urlsafe(24),
-        "databases": {"metering": secrets.token_urlsafe(24)},
-        "bus": {name: secrets.token_urlsafe(24) for name in ("operator", "metering", "publisher")},
+        "databases": {name: secrets.token_urlsafe(24) for name in services},
+        "bus": {name: secrets.token_urlsafe(24) for name in ("operator", *services, "publisher")},
         "jwt_secret": secrets.token_urlsafe(48),
         "service_key": f"svc_{secrets.token_urlsafe(32)}",
     }
@@ -46,16 +51,17 @@ def earlier_credentials(data_dir: Path) -> Credentials:
     return credentials.read(data_dir)
 
 
-async def earlier_database(data_dir: Path, known: Credentials) -> None:
-    """Its database."""
+async def earlier_databases(data_dir: Path, known: Credentials) -> None:
+    """Its databases."""
     server = EmbeddedPostgres(data_dir, known.postgres_password)
     await server.start()
     try:
-        database = known.database_of("metering")
-        await server.create_databases([database])
-        connection = await asyncpg.connect(server.url_of(database))
-        await migrate(connection, "metering")
-        await connection.close()
+        for service in known.databases:
+            database = known.database_of(service)
+            await server.create_databases([database])
+            connection = await asyncpg.connect(server.url_of(database))
+            await migrate(connection, service)
+            await connection.close()
     finally:
         await server.stop()
 
@@ -65,20 +71,69 @@ async def _names_its_plan(client: httpx.AsyncClient, org_id: str) -> bool:
     return answer.is_success and answer.json()["data"]["limits"]["plan_name"] == "Free"
 
 
-async def test_a_data_directory_of_a_version_without_billing_gets_it(up: StartUp, data_dir: Path):
-    earlier = earlier_credentials(data_dir)
-    await earlier_database(data_dir, earlier)
+@pytest.mark.parametrize("services", [("metering",), ("metering", "billing")], ids=["metering", "billing"])
+async def test_a_data_directory_of_an_earlier_version_gets_what_it_lacks(
+    up: StartUp, data_dir: Path, services: Sequence[str]
+):
+    earlier = earlier_credentials(data_dir, services)
+    await earlier_databases(data_dir, earlier)
     platform = await up()
     known = credentials.read(data_dir)
-    assert known.databases["metering"] == earlier.databases["metering"]
-    assert "aragora_billing" in platform.printed
-    assert {"metering-worker-1", "billing-worker", "gateway"} <= set(platform.running.services)
+    assert {service: known.databases[service] for service in services} == earlier.databases
+    assert (known.jwt_secret, known.service_key) == (earlier.jwt_secret, earlier.service_key)
+    for shown in ("aragora_auth", "aragora_billing", platform_module.OPERATOR_EMAIL, known.operator_password):
+        assert shown in platform.printed
+    assert {"metering-worker-1", "billing-worker", "auth-worker", "gateway"} <= set(platform.running.services)
     async with platform.client() as client:
         plan = await client.put("/api/subscription/organizations/acme/subscription", json={"plan": "free"})
         assert plan.is_success, plan.text
         await eventually(lambda: _names_its_plan(client, "acme"), 30)
     ready = json.loads((await output("status", "--json", at=data_dir))[1])
-    assert ready["usage"]["billing_open_dead_letters"] == ready["usage"]["metering_open_dead_letters"] == 0
+    assert {ready["usage"][f"{service}_open_dead_letters"] for service in credentials.SERVICES} == {0}
+    assert ready["usage"]["auth-entitlements_waiting"].startswith("0 messages")
+
+
+async def test_the_operator_may_choose_address_and_password_and_signs_in_with_them(up: StartUp, data_dir: Path):
+    chosen = {"email": "ada@example.com", "password": "tangerine-lamp-orbit-42"}
+    variables = {"ARAGORA_OPERATOR_EMAIL": chosen["email"], "ARAGORA_OPERATOR_PASSWORD": chosen["password"]}
+    first = await up(**variables)
+    account = await signed_in(first, chosen)
+    assert account["user"]["is_operator"] is True
+    assert await first.end(signal.SIGINT) == 0
+    # What one changed is not changed back by the next start.
+    second = await up(ARAGORA_OPERATOR_EMAIL=chosen["email"], ARAGORA_OPERATOR_PASSWORD="postcard-violin-quarry-7")
+    assert (await signed_in(second, chosen))["user"]["user_id"] == account["user"]["user_id"]
+    # A signing secret that was kept keeps people signed in.
+    async with httpx.AsyncClient(base_url=second.running.url) as client:
+        bearer = {"Authorization": f"Bearer {account['access_token']}"}
+        assert (await client.get("/api/auth/me", headers=bearer)).status_code == 200
+    assert credentials.read(data_dir).operator_password not in second.printed
+
+
+async def signed_in(platform: Up, who: dict[str, str]) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=platform.running.url) as client:
+        answer = await client.post("/api/auth/login", json=who)
+    assert answer.status_code == 200, answer.text
+    begun: dict[str, Any] = answer.json()["data"]
+    return begun
+
+
+async def test_two_that_start_at_once_find_ports_of_their_own(tmp_path: Path):
+    async with starting_alone():
+        both = [
+            await aragora("up", "--workers", "1", "--port", str(machine.free_port()), at=tmp_path / name)
+            for name in "ab"
+        ]
+        started = [Up(process, tmp_path / name, "") for process, name in zip(both, "ab", strict=True)]
+        try:
+            for one in started:
+                await one.read_until(END_OF_PANEL)
+            first, second = (one.running for one in started)
+            assert {first.postgres_port, first.nats_port}.isdisjoint({second.postgres_port, second.nats_port})
+        finally:
+            for one in started:
+                if one.process.returncode is None:
+                    await one.end(signal.SIGTERM)
 
 
 async def test_what_metering_has_lost_is_announced_again(up: StartUp, data_dir: Path):

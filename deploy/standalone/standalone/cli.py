@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -174,14 +174,22 @@ def run_bench(
 @app.command()
 def key(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Print the operator's service key, as in: curl -H "Authorization: Bearer $(aragora key)" ..."""
+    print(_credentials_here(data_dir).service_key)  # noqa: T201  for the shell
 
-    async def show() -> None:
-        try:
-            print(credentials.read(data_dir.resolve()).service_key)  # noqa: T201  for the shell
-        except FileNotFoundError as error:
-            raise NotRunning(f"{data_dir} has no keys yet: `aragora up` makes them.") from error
 
-    _run(show())
+@app.command()
+def password(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Print the password that the operator's account was made with."""
+    print(platform.operator_account(_credentials_here(data_dir))[1])  # noqa: T201  for the shell
+
+
+def _credentials_here(data_dir: Path) -> credentials.Credentials:
+    try:
+        return credentials.read(data_dir.resolve())
+    except FileNotFoundError:
+        raise _said(NotRunning(f"{data_dir} has no keys yet: `aragora up` makes them.")) from None
+    except StandaloneError as error:
+        raise _said(error) from error
 
 
 @topology_app.command("apply")
@@ -228,17 +236,34 @@ def migrate(
 
     DATABASE_URL, where it is set, names the database of one service, which must be named too.
     """
-    if service not in (None, *credentials.SERVICES):
-        raise typer.BadParameter(f"{service!r} is none of {', '.join(credentials.SERVICES)}.")
+    _command_of_each("migrate", credentials.SERVICES, service, data_dir)
+
+
+@app.command()
+def announce(
+    service: Annotated[str | None, typer.Argument(help="Which; by default, all that have something to say.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Say again what the bus may have lost: which tokens were revoked, what every organization may do.
+
+    For a bus or a metering database that starts anew; repeating it is harmless. DATABASE_URL: as for `migrate`.
+    """
+    _command_of_each("announce", ("auth", "billing"), service, data_dir)
+
+
+def _command_of_each(command: str, services: Sequence[str], service: str | None, data_dir: Path) -> None:
+    """Run a command that several services have: that of one, or of all of the platform that runs here."""
+    if service not in (None, *services):
+        raise typer.BadParameter(f"{service!r} is none of {', '.join(services)}.")
     elsewhere = "DATABASE_URL" in os.environ
     if elsewhere and service is None:
-        raise typer.BadParameter("DATABASE_URL names one database: say whose, as in `aragora migrate billing`.")
-    for name in [service] if service else credentials.SERVICES:
+        raise typer.BadParameter(f"DATABASE_URL names one database: say whose, as in `aragora {command} billing`.")
+    for name in [service] if service else services:
         try:
             settings = {} if elsewhere else _settings_here(data_dir, name)
         except StandaloneError as error:
             raise _said(error) from error
-        done = subprocess.run([sys.executable, "-P", "-m", name, "migrate"], env=os.environ | settings, check=False)
+        done = subprocess.run([sys.executable, "-P", "-m", name, command], env=os.environ | settings, check=False)
         if done.returncode != 0:
             raise typer.Exit(done.returncode)
 
@@ -261,4 +286,4 @@ def _service_command(service: str, name: str, does: str) -> None:
 _service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
 _service_command("metering", "rebuild", "Make the projections what the log says.")
 _service_command("metering", "dead-letters", "Usage that could not be recorded: list, show, retry, discard.")
-_service_command("billing", "announce", "Say again what every organization may do, for a metering that starts anew.")
+_service_command("auth", "messages", "Letters that wait to be sent, each with the secret that it holds.")

@@ -7,14 +7,14 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from aragora.chassis.security import OPERATOR_SCOPES
 from aragora.contracts.topology import ACCOUNTS
 from standalone.postgres import Database
 from standalone.problems import DataDirUnusable
 
 FILE_NAME = "credentials.json"
-SERVICES = ("metering", "billing")
+SERVICES = ("auth", "metering", "billing")
 """The services. Each owns a database, and has a user of the same name on the bus."""
-OPERATOR_SCOPES = ("operator", "usage.read", "usage.write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,10 @@ class Credentials:
     jwt_secret: str
     service_key: str
     """The operator's key, which may do everything over HTTP."""
+    sealing_key: str = ""
+    """With this auth seals what it keeps. Empty in a file of an earlier version, until its next start."""
+    operator_password: str = ""
+    """What the operator's account is made with; they may have chosen another since. Empty as `sealing_key` is."""
 
     def database_of(self, service: str) -> Database:
         """The database that a service owns."""
@@ -35,7 +39,7 @@ class Credentials:
     def service_keys(self) -> str:
         """The operator's key as an entry of ARAGORA_SERVICE_KEYS: hashed, with every scope."""
         digest = hashlib.sha256(self.service_key.encode()).hexdigest()
-        return f"operator:{digest}:{'+'.join(OPERATOR_SCOPES)}"
+        return f"operator:{digest}:{'+'.join(sorted(OPERATOR_SCOPES))}"
 
 
 def path_of(data_dir: Path) -> Path:
@@ -77,6 +81,8 @@ def read_or_make(data_dir: Path) -> Credentials:
     for names, passwords in ((SERVICES, known["databases"]), ([account.name for account in ACCOUNTS], known["bus"])):
         for name in names:
             passwords.setdefault(name, secrets.token_urlsafe(24))
+    known["sealing_key"] = known.get("sealing_key") or secrets.token_hex(32)
+    known["operator_password"] = known.get("operator_password") or secrets.token_urlsafe(18)
     if json.dumps(known) != before or not path_of(data_dir).exists():
         _write(path_of(data_dir), json.dumps(known, indent=2) + "\n")
     path_of(data_dir).chmod(0o600)

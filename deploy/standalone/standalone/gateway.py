@@ -16,6 +16,8 @@ from aragora.chassis import app as chassis_app
 from aragora.chassis import telemetry
 from aragora.chassis.app import Lifespan
 from aragora.chassis.security import parse_service_keys
+from auth import main as auth
+from auth.settings import Settings as AuthSettings
 from billing import main as billing
 from billing.settings import Settings as BillingSettings
 from metering import main as metering
@@ -26,7 +28,7 @@ from standalone.problems import NotRunning
 
 DESCRIPTION = (
     "Event-sourced usage metering and billing for products that resell LLM calls. Authorize with the service key that "
-    "`aragora key` prints."
+    "`aragora key` prints, or with the `access_token` that `POST /api/auth/login` answers."
 )
 
 _front = APIRouter(include_in_schema=False)
@@ -38,14 +40,20 @@ async def front() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-def create_app(metering_settings: MeteringSettings, billing_settings: BillingSettings) -> FastAPI:
-    """One application with every service's routes, each on its own connections."""
+def create_app(
+    auth_settings: AuthSettings, metering_settings: MeteringSettings, billing_settings: BillingSettings
+) -> FastAPI:
+    """One application with every service's routes, each on its own connections.
+
+    Auth comes first: revocations are followed once for all of them, on its connection.
+    """
     return chassis_app.create_app(
         title="Aragora Billing",
         version=metering.VERSION,
         description=DESCRIPTION,
-        routers=[_front, *metering.routers, *billing.routers],
+        routers=[_front, *auth.routers, *metering.routers, *billing.routers],
         lifespans=[
+            _named("auth", auth.lifespan(auth_settings)),
             _named("metering", metering.lifespan(metering_settings)),
             _named("billing", billing.lifespan(billing_settings)),
         ],
@@ -74,12 +82,15 @@ def main() -> None:
     if running is None:
         raise NotRunning(f"{data_dir} says nothing of servers: `aragora up` starts them, and this.")
     secrets = credentials.read(data_dir)
+    of_auth = AuthSettings.model_validate(environment(secrets, running, "auth"))
     settings = MeteringSettings.model_validate(environment(secrets, running, "metering"))
     of_billing = BillingSettings.model_validate(environment(secrets, running, "billing"))
-    # People's tokens are verified alike for all services.
+    # People's tokens are signed and verified alike for all services.
     os.environ["ARAGORA_JWT_SECRET"] = environment(secrets, running)["ARAGORA_JWT_SECRET"]
     telemetry.configure("gateway", level=settings.log_level, format=settings.log_format)
-    uvloop.run(chassis_app.serve(create_app(settings, of_billing), settings.host, settings.port, grace_seconds=15))
+    uvloop.run(
+        chassis_app.serve(create_app(of_auth, settings, of_billing), settings.host, settings.port, grace_seconds=15)
+    )
 
 
 if __name__ == "__main__":

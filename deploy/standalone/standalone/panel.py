@@ -12,6 +12,7 @@ from rich.text import Text
 from standalone import credentials
 from standalone.credentials import Credentials
 from standalone.datadir import Running
+from standalone.platform import operator_account
 
 
 def _grid() -> Table:
@@ -23,16 +24,19 @@ def _grid() -> Table:
 
 def welcome(running: Running, secrets: Credentials, data_dir: Path, opened_folders: Sequence[Path]) -> Panel:
     """The one panel of URLs and credentials."""
-    databases = " and ".join(secrets.database_of(service).name for service in credentials.SERVICES)
+    databases = ", ".join(secrets.database_of(service).name for service in credentials.SERVICES)
     grid = _grid()
     grid.add_row("API", Text(running.url))
     grid.add_row("Docs", Text(f"{running.url}/docs"))
+    email, password = operator_account(secrets)
+    grid.add_row("Operator", Text(email))
+    grid.add_row("Password", Text(f"{password} (until you choose another)"))
     grid.add_row("Service key", Text(secrets.service_key))
     grid.add_row(
         "Postgres", Text(f"127.0.0.1:{running.postgres_port}, databases {databases}, each with a user of its name")
     )
     grid.add_row("NATS", Text(f"nats://127.0.0.1:{running.nats_port}, users {', '.join(secrets.bus)}"))
-    grid.add_row("Passwords", Text(str(credentials.path_of(data_dir))))
+    grid.add_row("All secrets", Text(str(credentials.path_of(data_dir))))
     grid.add_row("Logs", Text(str(data_dir / "logs")))
     if opened_folders:
         folders = ", ".join(str(folder) for folder in dict.fromkeys(opened_folders))

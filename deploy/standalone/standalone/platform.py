@@ -19,7 +19,7 @@ from standalone.credentials import Credentials
 from standalone.datadir import Running
 from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
-from standalone.problems import PortTaken
+from standalone.problems import PortTaken, StartFailed
 from standalone.service import PythonService
 from standalone.supervisor import Supervisor
 
@@ -28,6 +28,15 @@ NATS_PORT = 14222
 MONITORING_PORT = 18222
 LEFTOVER_SECONDS = 10.0
 """How long the gateway of a killed `aragora up` may take to let go of the port."""
+
+OPERATOR_EMAIL = "operator@aragora.local"
+AUTH_ONLY = (
+    "ARAGORA_SEALING_KEYS",
+    "ARAGORA_OPERATOR_EMAIL",
+    "ARAGORA_OPERATOR_PASSWORD",
+    "ARAGORA_JWT_PRIVATE_KEY",
+)
+"""What no other service is told: with these one could sign in as anybody."""
 
 Say = Callable[[str], None]
 
@@ -59,7 +68,16 @@ def environment(
     database = secrets.database_of(service)
     user = account or service
     keys = [given for given in (os.environ.get("ARAGORA_SERVICE_KEYS", ""),) if given]
-    return {
+    if service == "auth":
+        email, password = operator_account(secrets)
+        own = {
+            "ARAGORA_SEALING_KEYS": os.environ.get("ARAGORA_SEALING_KEYS") or secrets.sealing_key,
+            "ARAGORA_OPERATOR_EMAIL": email,
+            "ARAGORA_OPERATOR_PASSWORD": password,
+        }
+    else:
+        own = dict.fromkeys(AUTH_ONLY, "")
+    return own | {
         "DATABASE_URL": f"postgresql://{database.name}:{database.password}@127.0.0.1:{running.postgres_port}/{database.name}",
         "NATS_URL": f"nats://127.0.0.1:{running.nats_port}",
         "NATS_USER": user,
@@ -69,6 +87,12 @@ def environment(
         "ARAGORA_HOST": running.host,
         "ARAGORA_PORT": str(running.port),
     }
+
+
+def operator_account(secrets: Credentials) -> tuple[str, str]:
+    """E-mail address and password with which the operator's account is made, if there is no account of that address."""
+    email = os.environ.get("ARAGORA_OPERATOR_EMAIL") or OPERATOR_EMAIL
+    return email, os.environ.get("ARAGORA_OPERATOR_PASSWORD") or secrets.operator_password
 
 
 class Platform:
@@ -84,10 +108,51 @@ class Platform:
 
     async def start(self) -> Running:
         """Start all. Raises a `StandaloneError` that says what is wrong; then `stop` stops what did start."""
-        options, data_dir = self.options, self.options.data_dir
         await self._claim_port()
-        last = datadir.last_run(data_dir)
-        running = Running(
+        running, postgres, nats = await self._start_servers()
+        self.opened_folders = postgres.opened_folders
+        databases = [self.credentials.database_of(service) for service in credentials.SERVICES]
+        await postgres.create_databases(databases)
+        migrations = await asyncio.gather(
+            *(self._migrate(running, service) for service in credentials.SERVICES), return_exceptions=True
+        )
+        for failed in migrations:
+            if failed is not None:
+                raise failed
+        for line in await apply_streams(nats):
+            self._say(line)
+        await self._supervisor.start(*self._services(running))
+        self._running = running
+        self._remember()
+        return running
+
+    async def _migrate(self, running: Running, service: str) -> None:
+        settings = environment(self.credentials, running, service)
+        migration = PythonService(f"{service}-migrate", self.options.data_dir, [service, "migrate"], settings)
+        self._say(f"{service}: {await migration.run_once()}")
+
+    async def _start_servers(self) -> tuple[Running, EmbeddedPostgres, EmbeddedNats]:
+        """Two that start in the same instant may find the same ports free: who comes second looks for others."""
+        data_dir = self.options.data_dir
+        for last_try in (False, False, True):
+            running = self._choose_ports()
+            datadir.remember(data_dir, running)
+            ports = (running.postgres_port, running.nats_port, running.monitoring_port)
+            postgres = EmbeddedPostgres(data_dir, self.credentials.postgres_password, running.postgres_port)
+            nats = EmbeddedNats(data_dir, self.credentials.bus, running.nats_port, monitoring_port=ports[-1])
+            try:
+                await self._supervisor.start(postgres, nats)
+            except StartFailed:
+                await self._supervisor.stop()
+                if last_try or all(map(machine.port_is_free, ports)):
+                    raise
+            else:
+                break
+        return running, postgres, nats
+
+    def _choose_ports(self) -> Running:
+        options, last = self.options, datadir.last_run(self.options.data_dir)
+        return Running(
             pid=os.getpid(),
             host=options.host,
             port=options.port,
@@ -97,23 +162,6 @@ class Platform:
             nats_port=_port(options.nats_port, last.nats_port if last else NATS_PORT, "--nats-port"),
             monitoring_port=machine.free_port(last.monitoring_port if last else MONITORING_PORT),
         )
-        datadir.remember(data_dir, running)
-        postgres = EmbeddedPostgres(data_dir, self.credentials.postgres_password, running.postgres_port)
-        nats = EmbeddedNats(data_dir, self.credentials.bus, running.nats_port, monitoring_port=running.monitoring_port)
-        await self._supervisor.start(postgres, nats)
-        self.opened_folders = postgres.opened_folders
-        databases = [self.credentials.database_of(service) for service in credentials.SERVICES]
-        await postgres.create_databases(databases)
-        for service in credentials.SERVICES:
-            settings = environment(self.credentials, running, service)
-            migration = PythonService(f"{service}-migrate", data_dir, [service, "migrate"], settings)
-            self._say(f"{service}: {await migration.run_once()}")
-        for line in await apply_streams(nats):
-            self._say(line)
-        await self._supervisor.start(*self._services(running))
-        self._running = running
-        self._remember()
-        return running
 
     def _remember(self) -> None:
         if self._running is not None:
@@ -135,6 +183,7 @@ class Platform:
         return [
             PythonService("gateway", data_dir, ["standalone.gateway"], here, ready),
             *(worker(f"metering-worker-{number}", "metering") for number in range(1, self.options.worker_count + 1)),
+            worker("auth-worker", "auth"),
             worker("billing-worker", "billing"),
         ]
 

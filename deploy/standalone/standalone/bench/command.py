@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from standalone import credentials, datadir, machine
-from standalone.bench import http_measures, limit_measures, measures
+from standalone.bench import auth_measures, http_measures, limit_measures, measures
 from standalone.bench.http_measures import median, percentile
 from standalone.bench.load import Shape
 from standalone.bench.measures import Bench
 from standalone.bench.report import Figure, Report, this_machine
-from standalone.platform import Options, Platform, environment
+from standalone.platform import Options, Platform, answers, environment
 from standalone.service import PythonService
 
 WINDOW = 1_500_000
@@ -57,13 +57,26 @@ async def run(*, events: int, workers: int | None, shape: Shape, say: Say) -> Re
         more = [
             PythonService(f"extra-worker-{number}", scratch, ["metering", "worker"], settings) for number in missing
         ]
-        return await _measure(bench, events, more)
+        ports = {service: machine.free_port() for service in credentials.SERVICES}
+        apis = [_api(service, port, scratch, environment(secrets, running, service)) for service, port in ports.items()]
+        return await _measure(bench, events, more, await _measure_auth(bench, apis, list(ports.items())))
     finally:
         await platform.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-async def _measure(bench: Bench, events: int, more_workers: Sequence[PythonService]) -> Report:
+def _api(service: str, port: int, folder: Path, settings: dict[str, str]) -> PythonService:
+    """A process with the API of one service alone, as in production."""
+
+    async def ready() -> bool:
+        return await answers(f"http://127.0.0.1:{port}/readyz")
+
+    return PythonService(f"{service}-api", folder, [service, "api"], settings | {"ARAGORA_PORT": str(port)}, ready)
+
+
+async def _measure(
+    bench: Bench, events: int, more_workers: Sequence[PythonService], auth: tuple[Figure, ...]
+) -> Report:
     cores, say = machine.cores(), bench.say
     floor = 100_000 if cores >= 4 else 60_000
 
@@ -105,6 +118,7 @@ async def _measure(bench: Bench, events: int, more_workers: Sequence[PythonServi
         Figure("usage query, median", median(query), "ms"),
         Figure("usage query, p99", query_p99, "ms", "< 20 ms", query_p99 < 20),
         *limits,
+        *auth,
         Figure("verify", verified, "events/s"),
         Figure("rebuild", rebuilt, "events/s", "≥ 500,000", rebuilt >= 500_000),
         Figure("projections equal to the log afterwards", int(equal), "", "1", equal),
@@ -158,6 +172,38 @@ async def _measure_limits(bench: Bench, more_workers: Sequence[PythonService]) -
         Figure("80 % crossed to LimitReached at 20,000 events/s, p99", notice_p99, "ms", "< 1,000 ms",
                notice_p99 < 1_000),
         Figure("each threshold told exactly once", int(once), "", "1", once),
+    )  # fmt: skip
+
+
+async def _measure_auth(
+    bench: Bench, apis: Sequence[PythonService], addresses: Sequence[tuple[str, int]]
+) -> tuple[Figure, ...]:
+    cores, say = machine.cores(), bench.say
+    say("Signing in")
+    people = await auth_measures.register(bench)
+    signed_in, alone, beside = await auth_measures.sign_ins(bench, people)
+    say("Verifying tokens and API keys")
+    first, again = await auth_measures.verifications()
+    keys = await auth_measures.key_verifications(bench, people[0])
+    say(f"Revoking, with {1 + len(apis)} API processes")
+    for api in apis:
+        await api.start()
+    try:
+        refused = await auth_measures.revocations(bench, people[-auth_measures.REVOCATIONS :], addresses)
+    finally:
+        for api in apis:
+            await api.stop()
+    per_core, refused_p99 = signed_in / cores, percentile(refused, 99)
+    return (
+        Figure("sign-ins, per core", per_core, "/s", "≥ 20", per_core >= 20),
+        Figure("who am I, p99, alone", percentile(alone, 99), "ms"),
+        Figure("who am I, p99, beside these sign-ins", percentile(beside, 99), "ms"),
+        Figure("tokens verified, first time, one core", first, "/s", "≥ 20,000", first >= 20_000),
+        Figure("tokens verified, again, one core", again, "/s", "≥ 20,000", again >= 20_000),
+        Figure("API keys verified by auth, 64 at once", keys, "/s"),
+        Figure(f"revoked to refused by {1 + len(apis)} API processes, median", median(refused), "ms"),
+        Figure(f"revoked to refused by {1 + len(apis)} API processes, p99", refused_p99, "ms", "< 1,000 ms",
+               refused_p99 < 1_000),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
 class Connection:
-    """One keep-alive connection to the API, with the operator's service key."""
+    """One keep-alive connection to the API, with a key or token."""
 
     def __init__(self, host: str, port: int, key: str) -> None:
         self._address = (host, port)
@@ -29,7 +29,7 @@ class Connection:
 
     async def get(self, path: str) -> bytes:
         """The body of a 200 answer."""
-        return await self._send(f"GET {path} HTTP/1.1\r\n{self._head}\r\n".encode(), b"200")
+        return _expected(await self.ask("GET", path), b"200")
 
     async def post_events(self, body: bytes) -> bytes:
         """Post native events; the body of the 202 answer."""
@@ -37,17 +37,24 @@ class Connection:
 
     async def post(self, path: str, body: bytes, expected: bytes) -> bytes:
         """Post JSON; the body of the answer, whose status must be the expected one."""
-        head = f"POST {path} HTTP/1.1\r\n{self._head}Content-Type: application/json\r\n"
-        return await self._send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body, expected)
+        return _expected(await self.ask("POST", path, body), expected)
 
-    async def _send(self, request: bytes, expected: bytes) -> bytes:
-        self._writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        body = await self._reader.readexactly(int(length[1])) if length else b""
-        if head[9:12] != expected:
-            raise RuntimeError(f"the API answered {head[:40]!r} {body[:300]!r}")
-        return body
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
+        """The status and the body of any answer."""
+        head = f"{method} {path} HTTP/1.1\r\n{self._head}"
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self._writer.write(f"{head}\r\n".encode() + body)
+        answered = await self._reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answered)
+        return answered[9:12], await self._reader.readexactly(int(length[1])) if length else b""
+
+
+def _expected(answer: tuple[bytes, bytes], expected: bytes) -> bytes:
+    status, body = answer
+    if status != expected:
+        raise RuntimeError(f"the API answered {status!r} {body[:300]!r}")
+    return body
 
 
 async def post_for(seconds: float, connections: int, bodies: Iterator[bytes], host: str, port: int, key: str) -> float:

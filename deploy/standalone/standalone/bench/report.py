@@ -10,6 +10,7 @@ import psutil
 from rich.table import Table
 
 from standalone import machine
+from standalone.bench.auth_measures import ACCOUNTS, PROBES_PER_SECOND, REPEATED_TOKENS, REVOCATIONS, REVOKED, TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,16 @@ The largest resident set that each process had during the run; for Postgres, the
   every few milliseconds while 20,000 other events a second flow.
 * **Full log**: the sustained run is continued until the log holds its final size; the rate of the last stretch is
   divided by that of the first.
+* **Limits**: questions on the bus from one process, each answer awaited; at a steady rate each is counted from when it
+  was due. From the event that crosses 80 % to `LimitReached` on the bus, while 20,000 other events a second flow.
+* **Signing in**: `POST /api/auth/login` of {ACCOUNTS} accounts over 16 connections, through one API process that hashes
+  in as many threads as there are cores, with the default parameters of argon2id; the figure is divided by the cores.
+  Meanwhile, as before it alone, `GET /api/auth/me` {PROBES_PER_SECOND} times a second.
+* **Verifying tokens**: `validate_access_token` of the SDK, by its own processor time, with {REVOKED:,} tokens and as
+  many people revoked: of {TOKENS:,} tokens that the process has not seen, and of {REPEATED_TOKENS:,} that it has.
+* **API keys**: `rpc.auth.verify_key`, each time asked of the database. Services remember an answer for 30 seconds.
+* **Revocation**: from the answer of `POST /api/auth/revoke` to the 401 of the last of all API processes: the gateway,
+  which was asked, and one more of each service; {REVOCATIONS} tokens, one after the other.
 * **Rebuild** folds the whole log again, compares and replaces. It must find the projections equal.
 """
 
