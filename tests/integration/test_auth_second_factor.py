@@ -97,3 +97,18 @@ async def test_wrong_codes_lock_like_wrong_passwords(running_auth: AuthPlatform)
     wrong = "000000" if code_of(secret) != "000000" else "111111"
     statuses = [(await login(running_auth, person, code=wrong)).status_code for _ in range(6)]
     assert statuses == [401] * 5 + [429]
+
+
+async def test_an_operator_switches_a_lost_one_off(running_auth: AuthPlatform):
+    person, _, _ = await switch_on(running_auth)
+    find = ("POST", "/api/auth/users/find", {"email": person.email.upper()})
+    assert (await running_auth.ask(*find, token=person.access_token)).status_code == 403
+    found = await running_auth.read(*find, token=running_auth.operator_key)
+    assert (found["user"]["user_id"], found["user"]["second_factor"]) == (person.user_id, True)
+    nobody = await running_auth.ask("POST", find[1], {"email": "nobody@example.com"}, token=running_auth.operator_key)
+    assert nobody.status_code == 404
+    path = f"/api/auth/users/{person.user_id}/disable-2fa"
+    assert (await running_auth.ask("POST", path, token=person.access_token)).status_code == 403
+    await running_auth.read("POST", path, token=running_auth.operator_key)
+    assert (await running_auth.ask("GET", "/api/auth/me", token=person.access_token)).status_code == 401
+    assert (await login(running_auth, person)).status_code == 200

@@ -85,6 +85,7 @@ async def register(request: Request, body: Registration) -> Response:
                 if user is not None:
                     if body.invitation is not None:
                         org_id = await _join(act, request, user, body.invitation)
+                        user = await users.load(act.connection, user.user_id)
                     else:
                         org_id = await organizations.create(act, user.user_id, body.organization)
                     if user.email_verified_at is None:

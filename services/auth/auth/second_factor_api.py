@@ -81,10 +81,7 @@ async def disable(request: Request, principal: Person, body: Confirmation) -> Re
     """The password is enough again."""
     await users.confirm(request, principal, body.password, body.code)
     async with act_of(request, principal) as act:
-        await hold_user(act, principal.subject)
-        await act.connection.execute(queries.disable_totp, principal.subject)
-        await act.connection.execute(queries.drop_recovery_codes, principal.subject)
-        await _tell(act, principal.subject, enabled=False)
+        await switch_off(act, principal.subject)
     return answer(answers.Done(message="The second factor is off"))
 
 
@@ -104,6 +101,14 @@ async def renew_codes(request: Request, principal: Person, body: Confirmation) -
         codes = await _new_codes(act, principal.subject)
         await act.note("recovery_codes_renewed", user_id=principal.subject)
     return answer(answers.Success(account_answers.RecoveryCodes(codes)))
+
+
+async def switch_off(act: Act, user_id: str) -> None:
+    """Let the password be enough again."""
+    await hold_user(act, user_id)
+    await act.connection.execute(queries.disable_totp, user_id)
+    await act.connection.execute(queries.drop_recovery_codes, user_id)
+    await _tell(act, user_id, enabled=False)
 
 
 async def _new_codes(act: Act, user_id: str) -> list[str]:

@@ -2,26 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response, Security
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
 
 from aragora.billing.jwt_auth import JWTConfig, validate_access_token, validate_refresh_token
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import OPERATOR, Principal, require
 from aragora.chassis.trust import Trust
 from auth import account_answers, answers, sessions, users
-from auth.acts import Act, queries
+from auth.acts import queries
 from auth.bodies import Body, Token, invalid
 from auth.callers import Person, act_of, pool_of, token_of
 from auth.revocations import end_all, end_session, moment_of, revoke_token
 
 router = APIRouter(prefix="/api/auth", tags=["sessions"])
 
-UserId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Reason = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Operator = Annotated[Principal, Security(require(OPERATOR))]
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="aragora", error="invalid_token"'}
 
@@ -37,12 +34,6 @@ class Revocation(Body):
 
     token: Token
     reason: Reason = "manual_revocation"
-
-
-class RevocationOfAll(Body):
-    """Why, in your own words."""
-
-    reason: Reason = "operator"
 
 
 class OrganizationChoice(Body):
@@ -128,40 +119,6 @@ async def revoke(request: Request, principal: Person, body: Revocation) -> Respo
         await revoke_token(act, token.user_id, token.jti, moment_of(token.exp), body.reason)
         await act.note("token_revoked", user_id=token.user_id, token_jti=token.jti, reason=body.reason)
     return answer(answers.Done(message="Token revoked successfully"))
-
-
-@router.post(
-    "/users/{user_id}/revoke",
-    summary="Revoke all of a person's tokens",
-    responses=documented(answers.Done, "Revoked") | responses(400, 401, 403, 404, 422, 503),
-)
-async def revoke_user(request: Request, principal: Operator, user_id: UserId, body: RevocationOfAll) -> Response:
-    """For operators: ends every session, and revokes every token that the person has."""
-    async with act_of(request, principal) as act:
-        await _demand_user(act, user_id)
-        await end_all(act, user_id, body.reason)
-        await act.note("user_tokens_revoked", user_id=user_id, reason=body.reason)
-    return answer(answers.Done(message="All tokens revoked successfully"))
-
-
-@router.post(
-    "/users/{user_id}/unlock",
-    summary="Let a locked-out person try again",
-    responses=documented(answers.Done, "Unlocked") | responses(401, 403, 404, 422, 503),
-)
-async def unlock(request: Request, principal: Operator, user_id: UserId) -> Response:
-    """For operators: forgets the account's failed attempts. Those of a network address pass by themselves."""
-    async with act_of(request, principal) as act:
-        await users.unlock(act, request, await _demand_user(act, user_id))
-        await act.note("unlocked", user_id=user_id)
-    return answer(answers.Done(message="The account is unlocked"))
-
-
-async def _demand_user(act: Act, user_id: str) -> users.User:
-    row = await act.connection.fetchrow(queries.user_by_id, user_id)
-    if row is None:
-        raise Problem(404, "There is no such account.")
-    return users.User.of(row)
 
 
 @router.get(
