@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -11,20 +11,17 @@ from typing import Any
 
 import asyncpg
 import httpx
-import servers
 from billing_platform import Event
-from metering_platform import ALL_SCOPES, bearer, checked, jwt_secret, service_keys
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from one_service import ALL_SCOPES, bearer, checked, surroundings
 from servers import PostgresServer, eventually
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.envelope import DomainEvent, Envelope, decode, envelope, subject_for
 from aragora.contracts.events import EntitlementsChanged
 from auth.messages import token_of
 from auth.sealing import Sealer
 from standalone import machine
-from standalone.nats import STREAM_MAX_BYTES, connect_once
 from standalone.platform import answers
 from standalone.service import PythonService
 
@@ -181,38 +178,23 @@ async def auth_platform(
 
     `nats_url` is the operator's. With `account_url` the processes use that one: auth's own.
     """
-    async with AsyncExitStack() as stack:
-        folder = await stack.enter_async_context(servers.scratch_dir())
-        database = await postgres.create_database(template)
-        stack.push_async_callback(postgres.drop_database, database)
-        await servers.delete_streams(nats_url)
-        operator = await connect_once(nats_url)
-        stack.push_async_callback(operator.close)
-        await apply_topology(operator.jetstream(), replicas=1, max_bytes=STREAM_MAX_BYTES)
-        port = machine.free_port()
-        url = f"http://127.0.0.1:{port}"
-        settings = {
-            "DATABASE_URL": postgres.url_of(database),
-            "NATS_URL": account_url or nats_url,
-            "ARAGORA_PORT": str(port),
-            "ARAGORA_SERVICE_KEYS": service_keys(),
-            "ARAGORA_JWT_SECRET": stack.enter_context(jwt_secret()),
-            "ARAGORA_SEALING_KEYS": SEALING_KEYS,
-            "ARAGORA_TRUSTED_PROXIES": "127.0.0.1",
-            **CHEAP_HASHES,
-        } | environment
+    async with surroundings(postgres, template, nats_url, account_url) as around:
+        folder = around.folder
+        settings = (
+            around.settings
+            | {"ARAGORA_SEALING_KEYS": SEALING_KEYS, "ARAGORA_TRUSTED_PROXIES": "127.0.0.1", **CHEAP_HASHES}
+            | environment
+        )
         heard: list[tuple[Envelope, DomainEvent]] = []
 
         async def listen(message: Msg) -> None:
             heard.append(decode(message.data))
 
-        await operator.subscribe("events.auth.>", cb=listen)
+        await around.operator.subscribe("events.auth.>", cb=listen)
         api = auth_process("auth-api", "api", folder, settings, {})
-        worker = auth_process(
-            "auth-worker", "worker", folder, settings, {"ARAGORA_WORKER_PORT": str(machine.free_port())}
+        probes = {"ARAGORA_WORKER_PORT": str(machine.free_port())}
+        worker = auth_process("auth-worker", "worker", folder, settings, probes)
+        await around.start(api, worker)
+        yield AuthPlatform(
+            around.client, around.operator, settings, folder, settings["DATABASE_URL"], api, worker, heard
         )
-        for one in (api, worker):
-            stack.push_async_callback(one.stop, 20)
-            await one.start()
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
-        yield AuthPlatform(client, operator, settings, folder, settings["DATABASE_URL"], api, worker, heard)

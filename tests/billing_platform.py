@@ -1,23 +1,20 @@
 """Billing as it runs in production: an API process and worker processes on real servers."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import servers
-from metering_platform import ALL_SCOPES, bearer, checked, jwt_secret, service_keys
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from one_service import ALL_SCOPES, bearer, checked, surroundings
 from servers import PostgresServer, eventually
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.envelope import DomainEvent, Envelope, decode, envelope, subject_for
 from standalone import machine
-from standalone.nats import STREAM_MAX_BYTES, connect_once
 from standalone.platform import answers
 from standalone.service import PythonService
 
@@ -88,34 +85,17 @@ async def billing_platform(
 
     `nats_url` is the operator's. With `account_url` the processes use that one: billing's own.
     """
-    async with AsyncExitStack() as stack:
-        folder = await stack.enter_async_context(servers.scratch_dir())
-        database = await postgres.create_database(template)
-        stack.push_async_callback(postgres.drop_database, database)
-        await servers.delete_streams(nats_url)
-        operator = await connect_once(nats_url)
-        stack.push_async_callback(operator.close)
-        await apply_topology(operator.jetstream(), replicas=1, max_bytes=STREAM_MAX_BYTES)
-        port = machine.free_port()
-        url = f"http://127.0.0.1:{port}"
-        settings = {
-            "DATABASE_URL": postgres.url_of(database),
-            "NATS_URL": account_url or nats_url,
-            "ARAGORA_PORT": str(port),
-            "ARAGORA_CATALOG": catalog,
-            "ARAGORA_SERVICE_KEYS": service_keys(),
-            "ARAGORA_JWT_SECRET": stack.enter_context(jwt_secret()),
-        }
+    async with surroundings(postgres, template, nats_url, account_url) as around:
+        folder = around.folder
+        settings = around.settings | {"ARAGORA_CATALOG": catalog}
         heard: list[tuple[Envelope, DomainEvent]] = []
 
         async def listen(message: Msg) -> None:
             heard.append(decode(message.data))
 
-        await operator.subscribe("events.billing.>", cb=listen)
-        api = PythonService("billing-api", folder, ["billing", "api"], settings, lambda: answers(f"{url}/readyz"))
+        await around.operator.subscribe("events.billing.>", cb=listen)
+        ready = f"{around.url}/readyz"
+        api = PythonService("billing-api", folder, ["billing", "api"], settings, lambda: answers(ready))
         started = [worker_process(f"billing-worker-{number}", folder, settings) for number in range(workers)]
-        for process in (api, *started):
-            stack.push_async_callback(process.stop, 20)
-            await process.start()
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
-        yield BillingPlatform(client, operator, settings, folder, started, heard)
+        await around.start(api, *started)
+        yield BillingPlatform(around.client, around.operator, settings, folder, started, heard)

@@ -11,8 +11,9 @@ from urllib.parse import quote
 import asyncpg
 import httpx
 import msgspec
-from metering_platform import ALL_SCOPES, JSON, MeteringPlatform, bearer
+from metering_platform import MeteringPlatform
 from nats.aio.client import Client
+from one_service import ALL_SCOPES, JSON, bearer
 from usage import NOON
 
 from aragora.billing.pricebook import PriceBook

@@ -1,66 +1,20 @@
 """Metering as it runs in production: an API process and worker processes on real servers."""
 
-import hashlib
-import os
-import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-import servers
 from nats.js import JetStreamContext
+from one_service import ALL_SCOPES, JSON, bearer, checked, surroundings
 from servers import PostgresServer, eventually
 
-from aragora.billing.jwt_auth import create_access_token
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import USAGE
 from standalone import machine
-from standalone.nats import STREAM_MAX_BYTES, connect_once
 from standalone.platform import answers
 from standalone.service import PythonService
-
-SCOPES = ("usage.write", "usage.read", "operator")
-KEYS = {scope: f"svc_{secrets.token_urlsafe(32)}" for scope in SCOPES}
-"""A service key for each scope, which has no other."""
-ALL_SCOPES = f"svc_{secrets.token_urlsafe(32)}"
-JSON = "application/json"
-PROBLEM = "application/problem+json"
-
-
-def service_keys() -> str:
-    """What ARAGORA_SERVICE_KEYS says of these keys."""
-    entries = [(scope.replace(".", "-"), key, scope) for scope, key in KEYS.items()]
-    return ",".join(
-        f"{name}:{hashlib.sha256(key.encode()).hexdigest()}:{scopes}"
-        for name, key, scopes in [*entries, ("everything", ALL_SCOPES, "+".join(SCOPES))]
-    )
-
-
-@contextmanager
-def jwt_secret() -> Iterator[str]:
-    """A secret for access tokens, in this process' environment."""
-    before = os.environ.get("ARAGORA_JWT_SECRET")
-    os.environ["ARAGORA_JWT_SECRET"] = secret = secrets.token_hex(32)
-    try:
-        yield secret
-    finally:
-        if before is None:
-            del os.environ["ARAGORA_JWT_SECRET"]
-        else:
-            os.environ["ARAGORA_JWT_SECRET"] = before
-
-
-def token(user_id: str, org_id: str | None, role: str = "member") -> str:
-    """A person's access token."""
-    return create_access_token(user_id, f"{user_id}@example.com", org_id, role)
-
-
-def bearer(credential: str | None) -> dict[str, str]:
-    """The header that presents a credential; none for None."""
-    return {} if credential is None else {"Authorization": f"Bearer {credential}"}
 
 
 def worker_process(name: str, folder: Path, settings: Mapping[str, str], port: int | None = None) -> PythonService:
@@ -125,20 +79,6 @@ class MeteringPlatform:
         return (self.folder / "logs" / f"{name}.log").read_text()
 
 
-def checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, if it is not our mistake and, being an error, has the one shape of errors."""
-    assert answer.status_code < 500, answer.text
-    if answer.status_code >= 400:
-        assert answer.headers["Content-Type"] == PROBLEM
-        problem = answer.json()
-        assert problem.keys() == {"type", "title", "status", "detail", "errors"}
-        assert problem["status"] == answer.status_code
-        assert problem["detail"]
-        assert all(each.keys() == {"index", "field", "message"} for each in problem["errors"])
-    assert answer.headers["X-Correlation-ID"]
-    return answer
-
-
 @asynccontextmanager
 async def metering_platform(
     postgres: PostgresServer, template: str, nats_url: str, *, account_url: str | None = None, workers: int = 1
@@ -147,29 +87,12 @@ async def metering_platform(
 
     `nats_url` is the operator's. With `account_url` the processes use that one: metering's own.
     """
-    async with AsyncExitStack() as stack:
-        folder = await stack.enter_async_context(servers.scratch_dir())
-        database = await postgres.create_database(template)
-        stack.push_async_callback(postgres.drop_database, database)
-        await servers.delete_streams(nats_url)
-        operator = await connect_once(nats_url)
-        stack.push_async_callback(operator.close)
-        await apply_topology(operator.jetstream(), replicas=1, max_bytes=STREAM_MAX_BYTES)
-        port = machine.free_port()
-        url = f"http://127.0.0.1:{port}"
-        settings = {
-            "DATABASE_URL": postgres.url_of(database),
-            "NATS_URL": account_url or nats_url,
-            "ARAGORA_PORT": str(port),
-            "ARAGORA_SERVICE_KEYS": service_keys(),
-            "ARAGORA_JWT_SECRET": stack.enter_context(jwt_secret()),
-        }
-        api = PythonService("api", folder, ["metering", "api"], settings, lambda: answers(f"{url}/readyz"))
+    async with surroundings(postgres, template, nats_url, account_url) as around:
+        folder, settings = around.folder, around.settings
+        api = PythonService("api", folder, ["metering", "api"], settings, lambda: answers(f"{around.url}/readyz"))
         started = [worker_process(f"worker-{number}", folder, settings) for number in range(workers)]
-        for process in (api, *started):
-            stack.push_async_callback(process.stop, 20)
-            await process.start()
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
+        await around.start(api, *started)
         yield MeteringPlatform(
-            client, url, settings["DATABASE_URL"], nats_url, operator.jetstream(), settings, folder, started
-        )
+            around.client, around.url, settings["DATABASE_URL"], nats_url, around.operator.jetstream(), settings,
+            folder, started,
+        )  # fmt: skip

@@ -13,8 +13,8 @@ import httpx
 import msgspec
 import pytest
 from auth_platform import CHEAP_HASHES, PASSWORD, Person, any_address, any_email
-from metering_platform import ALL_SCOPES, bearer, checked, jwt_secret, service_keys
 from nats.aio.client import Client
+from one_service import ALL_SCOPES, bearer, checked, jwt_secret, service_keys
 from separate_services import PROCESSES, SERVICES, STEPS, SeparateServices, separate_services
 from servers import eventually, scratch_dir, starting_alone
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 import servers
-from metering_platform import ALL_SCOPES, bearer, jwt_secret, service_keys
 from nats.errors import Error as NatsError
+from one_service import ALL_SCOPES, bearer, jwt_secret, service_keys
 from servers import NATS_PASSWORDS, SMALL, eventually
 
 from standalone import machine

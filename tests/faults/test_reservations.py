@@ -20,8 +20,9 @@ import httpx
 import nats.errors
 import pytest
 from limits import entitle, entitlements, limit
-from metering_platform import ALL_SCOPES, MeteringPlatform, bearer, metering_platform
+from metering_platform import MeteringPlatform, metering_platform
 from nats.aio.client import Client
+from one_service import ALL_SCOPES, bearer
 from servers import PostgresServer, eventually, scratch_dir
 from usage import cloudevent, message
 

@@ -16,8 +16,8 @@ import nats.errors
 import psutil
 import pytest
 from limits import entitle, entitlements, limit
-from metering_platform import ALL_SCOPES, bearer, jwt_secret, service_keys
 from nats.aio.client import Client
+from one_service import ALL_SCOPES, bearer, jwt_secret, service_keys
 from servers import eventually, scratch_dir
 
 from aragora.chassis.migrate import migrate

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from auth_people import Team, team
 from auth_platform import AuthPlatform
-from metering_platform import ALL_SCOPES, bearer
+from one_service import ALL_SCOPES, bearer
 from servers import eventually
 
 from aragora.billing.api_keys import has_key_form, new_api_key

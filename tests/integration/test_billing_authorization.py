@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from billing_platform import BillingPlatform, billing_platform
-from metering_platform import KEYS, token
+from one_service import KEYS, token
 from servers import PostgresServer, eventually
 from trust import KeysOfAuth, answering_for_auth, key_revoked, new_token, say, token_revoked
 

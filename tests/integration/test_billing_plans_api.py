@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from billing_platform import BillingPlatform, billing_platform
-from metering_platform import KEYS, bearer, checked, token
+from one_service import KEYS, bearer, checked, token
 from servers import PostgresServer
 
 PLANS = "/api/subscription/plans"

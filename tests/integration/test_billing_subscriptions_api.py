@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from billing_platform import BillingPlatform
-from metering_platform import token
+from one_service import token
 from servers import eventually
 
 from aragora.contracts.events import EntitlementsChanged

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from metering_platform import jwt_secret
 from nats.aio.msg import Msg
+from one_service import jwt_secret
 from servers import eventually
 from trust import KeysOfAuth, answering_for_auth, bus_client, digest, following, key_revoked, say
 

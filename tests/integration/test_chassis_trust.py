@@ -12,7 +12,7 @@ import httpx
 import nats.errors
 import pytest
 from fastapi import FastAPI
-from metering_platform import jwt_secret
+from one_service import jwt_secret
 from servers import delete_streams, eventually
 from trust import all_revoked, bus_client, following, new_token, say, session_revoked, token_revoked
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from metering_platform import ALL_SCOPES, JSON, KEYS, MeteringPlatform, checked, metering_platform, token
+from metering_platform import MeteringPlatform, metering_platform
+from one_service import ALL_SCOPES, JSON, KEYS, checked, token
 from servers import PostgresServer
 from usage import cloudevent, native
 

@@ -13,7 +13,8 @@ import httpx
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from metering_platform import ALL_SCOPES, JSON, MeteringPlatform, bearer, checked, metering_platform
+from metering_platform import MeteringPlatform, metering_platform
+from one_service import ALL_SCOPES, JSON, bearer, checked
 from servers import PostgresServer, eventually
 from usage import cloudevent, native
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from limits import LimitAsker, entitle, entitlements, limit, plan, publish_plans
-from metering_platform import KEYS, MeteringPlatform, token
+from metering_platform import MeteringPlatform
+from one_service import KEYS, token
 from usage import native
 
 from metering.limits import resets_at

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from limits import LimitAsker, entitle, entitlements, limit
-from metering_platform import MeteringPlatform, token
+from metering_platform import MeteringPlatform
+from one_service import token
 from servers import eventually
 from trust import KeysOfAuth, answering_for_auth, bus_client, key_revoked, new_token, say, token_revoked
 from usage import cloudevent, native

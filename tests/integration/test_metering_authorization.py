@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from metering_platform import KEYS, MeteringPlatform, bearer, checked, metering_platform, token
+from metering_platform import MeteringPlatform, metering_platform
+from one_service import KEYS, bearer, checked, token
 from servers import PostgresServer
 from trust import KeysOfAuth, answering_for_auth
 from usage import native

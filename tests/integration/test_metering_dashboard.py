@@ -6,7 +6,8 @@ from typing import Any
 
 import limits
 import pytest
-from metering_platform import ALL_SCOPES, MeteringPlatform, bearer, token
+from metering_platform import MeteringPlatform
+from one_service import ALL_SCOPES, bearer, token
 from usage import native
 
 from aragora.contracts.plans import Limit, Meter

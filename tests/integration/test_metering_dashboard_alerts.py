@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from metering_platform import MeteringPlatform, metering_platform, token
+from metering_platform import MeteringPlatform, metering_platform
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from one_service import token
 from servers import PostgresServer
 from usage import native
 

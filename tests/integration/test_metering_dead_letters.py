@@ -6,7 +6,8 @@ from typing import Any
 
 import asyncpg
 import httpx
-from metering_platform import KEYS, MeteringPlatform, bearer, checked
+from metering_platform import MeteringPlatform
+from one_service import KEYS, bearer, checked
 from servers import eventually
 from usage import cloudevent, message
 

@@ -10,8 +10,9 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from metering_platform import ALL_SCOPES, bearer, metering_platform, worker_process
+from metering_platform import metering_platform, worker_process
 from nats.aio.client import Client
+from one_service import ALL_SCOPES, bearer
 from servers import PostgresServer, eventually, scratch_dir
 from usage import NOON, cloudevent, message, native
 

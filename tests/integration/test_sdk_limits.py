@@ -8,7 +8,8 @@ from pathlib import Path
 
 import limits
 import pytest
-from metering_platform import ALL_SCOPES, KEYS, MeteringPlatform, token
+from metering_platform import MeteringPlatform
+from one_service import ALL_SCOPES, KEYS, token
 
 from aragora.billing.limits import (
     APIProvider,

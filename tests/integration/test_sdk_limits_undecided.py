@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import limits
 import pytest
-from metering_platform import ALL_SCOPES, MeteringPlatform
+from metering_platform import MeteringPlatform
+from one_service import ALL_SCOPES
 
 from aragora.billing.limits import (
     LimitsClient,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metering_platform import ALL_SCOPES, KEYS, MeteringPlatform, metering_platform
+from metering_platform import MeteringPlatform, metering_platform
+from one_service import ALL_SCOPES, KEYS
 from servers import PostgresServer
 
 from aragora.billing.usage import NotAuthorized, RequestRefused, UsageEventType, UsageTracker, calculate_token_cost

@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import asyncpg
 import typer
 import uvloop
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 
 from aragora.chassis import telemetry
+from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sql import Connection
 from auth.sealing import Sealer
@@ -59,7 +58,7 @@ def migrate() -> None:
         for name in await apply_migrations(connection, "auth"):
             console.print(f"applied {name}")
 
-    _with_database(settings, bring)
+    with_database(settings.database_url, bring)
     if settings.operator_email:
         _make_operator(settings, promote=False)
     console.print("The database is up to date.")
@@ -107,7 +106,7 @@ def announce() -> None:
         await connection.execute("SELECT pg_notify('outbox', '')")
         console.print(f"Announced {int(done.split()[-1]):,} revocations; a running auth publishes them.")
 
-    _with_database(_settings("auth-announce"), say)
+    with_database(_settings("auth-announce").database_url, say)
 
 
 @app.command()
@@ -135,30 +134,13 @@ def messages(
         if not as_json:
             console.print(table)
 
-    _with_database(settings, show)
+    with_database(settings.database_url, show)
 
 
 def _settings(service: str) -> Settings:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for each in error.errors():
-            cause = str(each.get("ctx", {}).get("error", each["msg"]))
-            typer.echo(f"{'.'.join(map(str, each['loc']))}: {cause}", err=True)
-        raise typer.Exit(1) from None
+    settings = read_settings(Settings)
     telemetry.configure(service, level=settings.log_level, format=settings.log_format)
     return settings
-
-
-def _with_database(settings: Settings, work: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(settings.database_url)
-        try:
-            await work(connection)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
 
 
 if __name__ == "__main__":

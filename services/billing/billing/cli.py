@@ -1,18 +1,15 @@
 """`billing`: the service's commands."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import asyncpg
 import typer
 import uvloop
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 
 from aragora.chassis import telemetry
+from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sql import Connection
 from aragora.contracts.plans import Plan
@@ -57,7 +54,7 @@ def migrate() -> None:
         for plan in await subscriptions.publish_catalog(connection, found, now=datetime.now(UTC)):
             console.print(f"published {plan.plan}, version {plan.version}")
 
-    _with_database(settings, bring)
+    with_database(settings.database_url, bring)
     console.print("The database is up to date.")
 
 
@@ -80,7 +77,7 @@ def announce() -> None:
             count, last = count + len(page), page[-1]["org_id"]
         console.print(f"Announced {len(known.ids)} plans and {count:,} organizations; a running worker publishes it.")
 
-    _with_database(settings, say)
+    with_database(settings.database_url, say)
 
 
 @app.command()
@@ -111,26 +108,9 @@ def _or_unlimited(amount: Any) -> str:
 
 
 def _settings(service: str) -> Settings:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for each in error.errors():
-            cause = str(each.get("ctx", {}).get("error", each["msg"]))
-            typer.echo(f"{'.'.join(map(str, each['loc']))}: {cause}", err=True)
-        raise typer.Exit(1) from None
+    settings = read_settings(Settings)
     telemetry.configure(service, level=settings.log_level, format=settings.log_format)
     return settings
-
-
-def _with_database(settings: Settings, work: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(settings.database_url)
-        try:
-            await work(connection)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import asyncpg
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from aragora.chassis import dead_letters, telemetry
+from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.dead_letters import KeptLetter
 from aragora.chassis.sql import Connection
 from aragora.contracts import topology
@@ -129,14 +128,6 @@ async def _bus() -> AsyncIterator[Callable[[str, bytes], Coroutine[Any, Any, obj
 
 
 def _with_database(work: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
-    settings = Settings()
+    settings = read_settings(Settings)
     telemetry.configure("metering-dead-letters", level=settings.log_level, format=settings.log_format)
-
-    async def connected() -> None:
-        connection = await asyncpg.connect(settings.database_url)
-        try:
-            await work(connection)
-        finally:
-            await connection.close()
-
-    uvloop.run(connected())
+    with_database(settings.database_url, work)
