@@ -1,5 +1,6 @@
 """Every service as in production: each in processes of its own, with its own database and user of the bus."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +39,7 @@ class SeparateServices:
         self._secret = secret
         self._sealing_key = secrets.token_hex(32)
         self._ports = {name: machine.free_port() for name in PROCESSES}
+        self._databases_made = asyncio.Event()
         self._supervisors: dict[str, Supervisor] = {}
         self.processes = {name: self._process(name) for name in PROCESSES}
 
@@ -66,12 +68,30 @@ class SeparateServices:
         elif name == "postgres":
             await self._supervise(name, self._postgres)
             await self._postgres.create_databases(list(self._databases.values()))
+            self._databases_made.set()
         elif name == "nats":
             await self._supervise(name, self._nats)
         elif name == "topology":
             await eventually(self._topology_applied, 60)
-        else:
+        elif not await self._migrated(name.partition("-")[0]):
+            await self._databases_made.wait()
             await eventually(lambda: self._migrated(name.partition("-")[0]), 60)
+
+    async def take(self, steps: Sequence[str]) -> None:
+        """Take steps in this order. Processes that come next to each other start side by side, and come to something
+        before a server starts after them. Jobs are tried until they succeed.
+        """
+        async with asyncio.TaskGroup() as jobs:
+            starting: list[asyncio.Task[None]] = []
+            for name in steps:
+                if name in ("postgres", "nats"):
+                    await asyncio.gather(*starting)
+                    starting.clear()
+                    await self.step(name)
+                    continue
+                step = jobs.create_task(self.step(name))
+                if name in PROCESSES:
+                    starting.append(step)
 
     async def _supervise(self, name: str, process: PythonService | EmbeddedPostgres | EmbeddedNats) -> None:
         self._supervisors[name] = Supervisor(self.said.append)

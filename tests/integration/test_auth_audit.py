@@ -142,8 +142,8 @@ async def test_a_page_is_found_by_an_index(auth_database_url: str):
     connection = await asyncpg.connect(auth_database_url)
     try:
         await connection.execute(
-            "INSERT INTO security_events SELECT gen_random_uuid(), 'org' || n % 500, 'user' || n % 500, 'actor', "
-            "'sign_in', true, NULL, NULL, '{}', now() FROM generate_series(1, 20000) AS n"
+            "INSERT INTO security_events SELECT gen_random_uuid(), 'org' || n % 500, 'user' || n % 500, "
+            "'user' || n % 400, 'sign_in', true, NULL, NULL, '{}', now() FROM generate_series(1, 20000) AS n"
         )
         await connection.execute("ANALYZE security_events")
         rest = (new_id(), None, None, None, None, None)

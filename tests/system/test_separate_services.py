@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
-from separate_services import PROCESSES, STEPS, SeparateServices, separate_services
+from separate_services import STEPS, SeparateServices, separate_services
 from servers import eventually
 
 from aragora.contracts.ids import new_id
@@ -65,11 +65,7 @@ async def test_started_in_any_order_they_converge(
     order = in_order()
     print("order", order)
     monkeypatch.setattr(supervisor, "LONGEST_DELAY_SECONDS", 2.0)
-    async with asyncio.TaskGroup() as jobs:
-        for name in order:
-            started = jobs.create_task(parts.step(name))
-            if name in PROCESSES or name in ("postgres", "nats"):
-                await started
+    await parts.take(order)
     await parts.ready()
     async with parts.client("billing") as billing, parts.client("metering") as metering:
         await give_plan(billing, "acme", "free")
@@ -78,8 +74,8 @@ async def test_started_in_any_order_they_converge(
 
 
 async def test_while_billing_is_dead_entitlements_are_enforced(parts: SeparateServices):
-    for name in STEPS:
-        await parts.step(name)
+    await parts.take(STEPS)
+    await parts.ready()
     async with parts.client("billing") as billing, parts.client("metering") as metering:
         await give_plan(billing, "acme", "free")
         await eventually(lambda: is_known(metering, "acme"), 30)

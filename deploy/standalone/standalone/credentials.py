@@ -7,7 +7,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aragora.chassis.security import OPERATOR_SCOPES
+from aragora.contracts.keys import OPERATOR_SCOPES
 from aragora.contracts.topology import ACCOUNTS
 from standalone.postgres import Database
 from standalone.problems import DataDirUnusable

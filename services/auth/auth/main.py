@@ -51,8 +51,8 @@ routers = (
     sessions_api.router,
     passwords_api.router,
     second_factor_api.router,
+    operators_api.router,  # before whatever else begins with /api/auth/users
     privacy_api.router,
-    operators_api.router,
     organizations_api.router,
     members_api.router,
     invitations_api.router,

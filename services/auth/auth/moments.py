@@ -1,9 +1,10 @@
 """Moments in requests: RFC 3339 with an offset, in UTC from here on."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -18,4 +19,15 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("lies before the year 1, or after the year 9999") from error
 
 
-Moment = Annotated[AwareDatetime, Field(strict=False), AfterValidator(in_utc)]
+def written_out(moment: object) -> object:
+    """The moment as it came, if it is a text that begins with a year.
+
+    Raises:
+        ValueError: it is a number, which the library would take for seconds or milliseconds.
+    """
+    if not isinstance(moment, str) or not re.match(r"\d{4}-", moment):
+        raise ValueError("must be an RFC 3339 moment with an offset, such as 2026-01-31T12:00:00Z")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(written_out), AfterValidator(in_utc)]

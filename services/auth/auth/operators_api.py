@@ -7,8 +7,9 @@ from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import OPERATOR, Principal, require
+from aragora.chassis.security import Principal, require
 from aragora.chassis.sql import Connection
+from aragora.contracts.keys import OPERATOR
 from auth import account_answers, accounts_api, answers, second_factor_api, users
 from auth.acts import queries
 from auth.bodies import Body, Email, normalized

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Path, Request, Response, Security
 
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import OPERATOR, Principal, require
+from aragora.chassis.security import Principal, require
 from aragora.chassis.store import VersionConflict
+from aragora.contracts.keys import OPERATOR
 from auth import answers, privacy, users
 from auth.bodies import Body, Code, Password
 from auth.callers import Person, act_of

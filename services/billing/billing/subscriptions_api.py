@@ -10,8 +10,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from aragora.chassis.answering import documented
 from aragora.chassis.problems import Problem, responses
-from aragora.chassis.security import OPERATOR, Principal, authorize_org, require
+from aragora.chassis.security import Principal, authorize_org, require
 from aragora.chassis.store import VersionConflict
+from aragora.contracts.keys import OPERATOR
 from billing import answers, commands, subscriptions
 from billing.api import OrgId, answer_subscription, clock_of, pool_of
 from billing.catalog_rules import MAX_TRIAL_DAYS

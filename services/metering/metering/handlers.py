@@ -36,7 +36,7 @@ fold = sql.load("metering", "sql/fold.sql")
 FETCH_MESSAGES = 128
 FETCH_SECONDS = 0.05
 """A worker takes what is there after this long: the price of batching at low load, in latency."""
-ERASURE_FETCH_SECONDS = 5
+ERASURE_FETCH_SECONDS = 0.5
 CHUNK_BYTES = 5_000_000
 """Of messages per transaction: about 15,000 events. Fewer cost throughput, more cost memory and freshness."""
 

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aragora.chassis import problems
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import ServiceKey
+from aragora.chassis.telemetry import redact_text
 from aragora.chassis.transient import is_transient
 from aragora.contracts.ids import new_id
 
@@ -151,7 +152,9 @@ class _Edge:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-correlation-id", "")
-        correlation_id = given if _CORRELATION_ID.match(given) else str(new_id())
+        # It goes into logs and events: what looks like a credential is none.
+        is_good = _CORRELATION_ID.match(given) and redact_text(given) == given
+        correlation_id = given if is_good else str(new_id())
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
         started_at = time.perf_counter()
@@ -204,10 +207,8 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
     # A log line costs as much as a small request: what went well is counted above, and told at the level debug.
     level = logging.DEBUG if status < HTTPStatus.BAD_REQUEST or route in PROBES else logging.INFO
     if logging.getLogger(__name__).isEnabledFor(level):
-        milliseconds = round(seconds * 1e3, 2)
-        _log.log(
-            level, "request", method=method, path=scope["path"], route=route, status=status, milliseconds=milliseconds
-        )
+        # Not the path: somebody may have put a secret there that nothing gives away as one.
+        _log.log(level, "request", method=method, route=route, status=status, milliseconds=round(seconds * 1e3, 2))
 
 
 class _Server(uvicorn.Server):

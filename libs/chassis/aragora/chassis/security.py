@@ -19,12 +19,9 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from aragora.billing.jwt_auth import TokenPayload, validate_access_token
 from aragora.chassis.problems import Problem
 from aragora.chassis.trust import Trust
+from aragora.contracts.keys import OPERATOR, OPERATOR_SCOPES
 
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9_-]+):(?P<digest>[0-9a-f]{64}):(?P<scopes>[a-z.]+(?:\+[a-z.]+)*)\Z")
-
-OPERATOR = "operator"
-OPERATOR_SCOPES = frozenset({OPERATOR, "usage.read", "usage.write"})
-"""What the platform's operators may do, people and programs alike: everything, in every organization."""
 
 _bearer = HTTPBearer(auto_error=False, description="An access token, an API key (ara_…) or a service key (svc_…)")
 _api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key (ara_…) or a service key (svc_…)")

@@ -1,4 +1,4 @@
-"""API keys between services: on `rpc.auth.verify_key` a service asks whose key it was shown, by its digest."""
+"""Keys: what their scopes are, and how a service asks whose an API key is, on `rpc.auth.verify_key`, by its digest."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -7,6 +7,10 @@ from msgspec import Meta, Struct
 
 KEY_SCOPES = ("usage.read", "usage.write")
 """What an API key may be allowed to do. Both within its own organization only."""
+
+OPERATOR = "operator"
+OPERATOR_SCOPES = frozenset({OPERATOR, *KEY_SCOPES})
+"""What the platform's operators may do, people and programs alike: everything, in every organization."""
 
 
 class VerifyKey(Struct, kw_only=True):
