@@ -96,6 +96,9 @@ async def test_the_documented_revocation(running_auth: AuthPlatform):
     assert answer.json() == {"success": True, "message": "Token revoked successfully"}
     assert not await works(running_auth, other["access_token"])
     assert (await refresh(running_auth, other["refresh_token"])).status_code == 200
+    said = {"token": person.refresh_token, "reason": "Ann has left"}
+    sentence = await running_auth.ask("POST", "/api/auth/revoke", said, token=person.access_token)
+    assert (sentence.status_code, sentence.json()["errors"][0]["field"]) == (422, "reason")
     again = await running_auth.ask("POST", "/api/auth/revoke", body, token=person.access_token)
     assert again.status_code == 422
     assert again.json()["errors"][0]["field"] == "token"

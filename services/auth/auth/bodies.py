@@ -16,6 +16,10 @@ Token = Annotated[str, Field(min_length=1, max_length=8192)]
 PersonName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+Reason = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""A word, not a sentence: it goes into an event, which is kept for ever and must name nobody."""
+
+
 class Body(BaseModel):
     """Refuses what it does not know."""
 

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response, Security
-from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import Problem, responses
@@ -12,7 +11,7 @@ from aragora.chassis.sql import Connection
 from aragora.contracts.keys import OPERATOR
 from auth import account_answers, accounts_api, answers, second_factor_api, users
 from auth.acts import queries
-from auth.bodies import Body, Email, normalized
+from auth.bodies import Body, Email, Reason, normalized
 from auth.callers import act_of
 from auth.revocations import end_all
 from auth.users import User
@@ -20,12 +19,11 @@ from auth.users import User
 router = APIRouter(prefix="/api/auth/users", tags=["operators"])
 
 UserId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Reason = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Operator = Annotated[Principal, Security(require(OPERATOR))]
 
 
 class RevocationOfAll(Body):
-    """Why, in your own words."""
+    """Why: a word for the log, such as `left_company`."""
 
     reason: Reason = "operator"
 

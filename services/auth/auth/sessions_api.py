@@ -11,14 +11,13 @@ from aragora.chassis.problems import Problem, responses
 from aragora.chassis.trust import Trust
 from auth import account_answers, answers, sessions, users
 from auth.acts import queries
-from auth.bodies import Body, Token, invalid
+from auth.bodies import Body, Reason, Token, invalid
 from auth.callers import Person, act_of, pool_of, token_of
 from auth.revocations import end_all, end_session, moment_of, revoke_token
 
 router = APIRouter(prefix="/api/auth", tags=["sessions"])
 
 SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Reason = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="aragora", error="invalid_token"'}
 
@@ -30,7 +29,7 @@ class Refresh(Body):
 
 
 class Revocation(Body):
-    """Which token, and why, in your own words."""
+    """Which token, and why: a word for the log, such as `device_lost`."""
 
     token: Token
     reason: Reason = "manual_revocation"
