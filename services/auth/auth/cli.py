@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import asyncpg
 import typer
@@ -14,7 +15,7 @@ from rich.table import Column, Table
 from aragora.chassis import telemetry
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
-from aragora.chassis.sql import Connection
+from aragora.chassis.sql import Connection, Pool
 from auth.sealing import Sealer
 from auth.settings import Settings
 
@@ -67,12 +68,19 @@ def migrate() -> None:
 @app.command()
 def operator(
     email: Annotated[str, typer.Argument(envvar="ARAGORA_OPERATOR_EMAIL", help="The account's e-mail address.")],
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Make it one like any other.")] = False,  # noqa: FBT002
 ) -> None:
     """Make an account an operator's, who may do everything; it is opened if there is none.
 
     Its password is that of ARAGORA_OPERATOR_PASSWORD, or asked for.
     """
     settings = _settings("auth-operator")
+    if withdraw:
+        from auth.operators import withdraw_operator  # noqa: PLC0415 - see `api`
+
+        _with_pool(settings, lambda pool: withdraw_operator(pool, email, lambda: datetime.now(UTC)))
+        console.print("The account is no operator's any more.")
+        return
     password = settings.operator_password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     given = settings.model_copy(update={"operator_email": email, "operator_password": password})
     _make_operator(given, promote=True)
@@ -80,11 +88,17 @@ def operator(
 
 
 def _make_operator(settings: Settings, *, promote: bool) -> None:
-    from auth.operators import UnusableOperator, open_operator  # noqa: PLC0415 - see `api`
+    from auth.operators import open_operator  # noqa: PLC0415 - see `api`
+
+    _with_pool(settings, lambda pool: open_operator(pool, settings, lambda: datetime.now(UTC), promote=promote))
+
+
+def _with_pool(settings: Settings, work: Callable[[Pool], Coroutine[Any, Any, None]]) -> None:
+    from auth.operators import UnusableOperator  # noqa: PLC0415 - see `api`
 
     async def run() -> None:
         async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool:
-            await open_operator(pool, settings, lambda: datetime.now(UTC), promote=promote)
+            await work(pool)
 
     try:
         asyncio.run(run())

@@ -28,10 +28,7 @@ async def open_operator(pool: Pool, settings: Settings, clock: Clock, *, promote
     Raises:
         UnusableOperator: address or password are no good, or the account exists, and may not be made one.
     """
-    try:
-        email = normalize_email(settings.operator_email or "")
-    except ValueError as error:
-        raise UnusableOperator(f"ARAGORA_OPERATOR_EMAIL {error}") from error
+    email = _address(settings.operator_email or "")
     async with acting(pool, clock, Caller("service:cli")) as act:
         row = await act.connection.fetchrow(queries.user_by_email, email)
         user = User.of(row) if row else await _open(act, email, settings)
@@ -61,8 +58,31 @@ async def _open(act: Act, email: str, settings: Settings) -> User:
     return await load(act.connection, user_id)
 
 
+async def withdraw_operator(pool: Pool, email: str, clock: Clock) -> None:
+    """Make an operator's account one like any other. Every token that says otherwise is revoked.
+
+    Raises:
+        UnusableOperator: it is none.
+    """
+    async with acting(pool, clock, Caller("service:cli")) as act:
+        row = await act.connection.fetchrow(queries.user_by_email, _address(email))
+        if row is None or not row["is_operator"]:
+            raise UnusableOperator("No operator has this address.")
+        user_id = row["user_id"]
+        await end_all(act, user_id, "operator_withdrawn")
+        await act.connection.execute(queries.set_operator, user_id, False)
+        await act.note("operator_withdrawn", user_id=user_id)
+
+
+def _address(email: str) -> str:
+    try:
+        return normalize_email(email)
+    except ValueError as error:
+        raise UnusableOperator(f"The operator's address is not usable: {error}") from error
+
+
 async def _promote(act: Act, user_id: str) -> None:
     # Tokens say whether they are an operator's: those before say no.
     await end_all(act, user_id, "operator_made")
-    await act.connection.execute(queries.make_operator, user_id)
+    await act.connection.execute(queries.set_operator, user_id, True)
     await act.note("operator_made", user_id=user_id)

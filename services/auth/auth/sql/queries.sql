@@ -42,8 +42,8 @@ UPDATE users SET password_hash = $2 WHERE user_id = $1
 -- Unless the password was changed meanwhile.
 UPDATE users SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2
 
--- name: make_operator
-UPDATE users SET is_operator = true WHERE user_id = $1
+-- name: set_operator
+UPDATE users SET is_operator = $2 WHERE user_id = $1
 
 -- name: memberships_of
 SELECT m.org_id, o.name, o.slug, m.role FROM members m JOIN organizations o ON o.org_id = m.org_id
