@@ -98,13 +98,20 @@ async def auth_database_url(postgres_server: PostgresServer, auth_template: str)
     await postgres_server.drop_database(name)
 
 
-@pytest.fixture(scope="module")
-async def running_auth(
-    postgres_server: PostgresServer, auth_template: str, nats_server: str
-) -> AsyncIterator[AuthPlatform]:
-    """Auth as it runs in production: an API process and a worker process, shared by a module's tests."""
-    async with auth_platform(postgres_server, auth_template, nats_server) as running:
-        yield running
+@pytest.fixture(scope="session")
+async def running_auth(postgres_server: PostgresServer, auth_template: str) -> AsyncIterator[AuthPlatform]:
+    """Auth as it runs in production: an API process and a worker process, shared by all tests, which meet as strangers.
+
+    On a bus of its own: other tests begin by deleting all streams of the one that is shared.
+    """
+    async with servers.scratch_dir() as folder:
+        nats = EmbeddedNats(folder, servers.NATS_PASSWORDS)
+        await nats.start()
+        try:
+            async with auth_platform(postgres_server, auth_template, nats.url()) as running:
+                yield running
+        finally:
+            await nats.stop(10)
 
 
 @pytest.fixture(scope="module")

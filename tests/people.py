@@ -130,8 +130,9 @@ class Site:
     async def said(self, subject: str = "events.>") -> list[dict[str, Any]]:
         """Every domain event that the bus keeps, in order."""
         consumer = await self.bus.jetstream().subscribe(subject, stream=EVENTS.name, ordered_consumer=True)
-        waiting = (await consumer.consumer_info()).num_pending or 0
-        messages = [await consumer.next_msg(timeout=5) for _ in range(waiting)]
+        info = await consumer.consumer_info()
+        count = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+        messages = [await consumer.next_msg(timeout=5) for _ in range(count)]
         await consumer.unsubscribe()
         return [json.loads(message.data) for message in messages]
 

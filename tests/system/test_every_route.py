@@ -82,5 +82,6 @@ async def test_whoever_may_is_let_in_and_nobody_else(apart: World, service: str)
     assert await walk(apart, service, service) == []
 
 
+@pytest.mark.long
 async def test_behind_one_port_it_is_the_same(together: World):
     assert await walk(together, "auth", "gateway") == []

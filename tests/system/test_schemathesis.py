@@ -60,8 +60,8 @@ async def gateway(folder: Path, secrets: Credentials) -> AsyncIterator[Running]:
         await platform.stop()
 
 
-PEOPLES = "^/api/(auth|organizations|invitations)"
-"""The paths of auth. Most of them are for people: to a service key they say 403, and no more."""
+PEOPLES = "^/api/(auth/(?!users|audit|verify$)|organizations|invitations)"
+"""Paths that are for people: to a service key they say 403, and no more."""
 
 
 async def person_with_a_plan(gateway: Running, secrets: Credentials) -> str:
@@ -76,7 +76,8 @@ async def person_with_a_plan(gateway: Running, secrets: Credentials) -> str:
 
 
 async def test_the_document_and_the_api_agree(gateway: Running, secrets: Credentials, folder: Path):
-    await agree(gateway, folder, secrets.service_key, "--max-examples", "25")
+    selected = ("--exclude-path-regex", PEOPLES)
+    await agree(gateway, folder, secrets.service_key, *selected, "--max-examples", "25")
 
 
 async def test_they_agree_about_what_is_for_people(gateway: Running, secrets: Credentials, folder: Path):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aragora.billing import api_keys, revocation
-from aragora.billing.api_keys import VerifiedKey, ask_platform, digest_of, has_key_form, new_api_key, prefix_of
+from aragora.billing import key_verification, revocation
+from aragora.billing.api_keys import VerifiedKey, digest_of, has_key_form, new_api_key, prefix_of
 from aragora.billing.expiring import Expiring
 from aragora.billing.jwt_auth import (
     AuthContext,
@@ -19,6 +19,7 @@ from aragora.billing.jwt_auth import (
     create_refresh_token,
     extract_user_from_request,
 )
+from aragora.billing.key_verification import ask_platform
 
 KEY = "ara_" + "k" * 43
 GOOD = VerifiedKey("ann", "acme", "admin", frozenset({"usage.write", "usage.read"}))
@@ -30,7 +31,7 @@ def environment(monkeypatch):
     monkeypatch.setenv("ARAGORA_JWT_SECRET", "0123456789abcdef0123456789abcdef")
     monkeypatch.setenv("ARAGORA_URL", "https://platform.example/")
     monkeypatch.setattr(revocation, "_INSTANCE", TokenBlacklist())
-    monkeypatch.setattr(api_keys, "_accepted", Expiring(1_000))
+    monkeypatch.setattr(key_verification, "_accepted", Expiring(1_000))
 
 
 def context_of(headers, **options):
@@ -204,7 +205,7 @@ def platform(monkeypatch):
         return seen.answer
 
     client = httpx.Client(transport=httpx.MockTransport(handle))
-    monkeypatch.setattr(api_keys, "_http", lambda _process_id: client)
+    monkeypatch.setattr(key_verification, "_http", lambda _process_id: client)
     return seen
 
 
@@ -216,7 +217,7 @@ def test_the_platform_is_asked_and_its_yes_remembered(platform, monkeypatch):
     assert (request.method, str(request.url)) == ("GET", "https://platform.example/api/auth/verify")
     assert request.headers["Authorization"] == f"Bearer {KEY}"
     later = datetime.now(UTC).timestamp() + 31
-    monkeypatch.setattr("aragora.billing.api_keys.time.time", lambda: later)
+    monkeypatch.setattr("aragora.billing.key_verification.time.time", lambda: later)
     assert ask_platform(KEY) == expected
     assert len(platform.requests) == 2
 
@@ -232,7 +233,7 @@ def test_a_key_is_remembered_no_longer_than_it_lives(platform, monkeypatch):
     moment = datetime.now(UTC) + timedelta(seconds=10)
     platform.answer = answer(expires_at=moment.isoformat())
     assert ask_platform(KEY) == VerifiedKey("ann", "acme", "admin", frozenset({"usage.read"}), moment)
-    monkeypatch.setattr("aragora.billing.api_keys.time.time", moment.timestamp)
+    monkeypatch.setattr("aragora.billing.key_verification.time.time", moment.timestamp)
     assert ask_platform(KEY) is None
 
 

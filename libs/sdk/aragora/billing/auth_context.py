@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aragora.billing.api_keys import KEY_PREFIX, VerifiedKey, ask_platform, has_key_form
+from aragora.billing.api_keys import KEY_PREFIX, VerifiedKey, has_key_form
 from aragora.billing.tokens import validate_access_token
 
 ADMIN_ROLES = frozenset({"owner", "admin"})
@@ -53,8 +53,8 @@ def extract_user_from_request(
     """Who sent this request: `Authorization: Bearer …`, or else `X-API-Key`, with an access token or an API key.
 
     A token is verified here; a key by `verify_api_key`, which by default asks the platform and waits for it (see
-    `api_keys.ask_platform`). Whatever is missing, malformed, expired, revoked or unknown gives a context that is not
-    authenticated.
+    `key_verification.ask_platform`). Whatever is missing, malformed, expired, revoked or unknown gives a context that
+    is not authenticated.
 
     Args:
         handler: anything with `headers`, such as a handler of `http.server` or a request of Starlette, Flask or
@@ -68,7 +68,7 @@ def extract_user_from_request(
     if not credential:
         return AuthContext()
     if credential.startswith(KEY_PREFIX):
-        key = (verify_api_key or ask_platform)(credential) if has_key_form(credential) else None
+        key = (verify_api_key or _ask_platform)(credential) if has_key_form(credential) else None
         if key is None:
             return AuthContext()
         return AuthContext(
@@ -113,3 +113,10 @@ def _http_names(environ: Mapping[str, Any]) -> Mapping[str, Any]:
     """The two headers of a WSGI environ under their names in HTTP (PEP 3333); plain headers stay as they are."""
     names = {"HTTP_AUTHORIZATION": "Authorization", "HTTP_X_API_KEY": "X-API-Key"}
     return {names.get(name, name): value for name, value in environ.items()}
+
+
+def _ask_platform(key: str) -> VerifiedKey | None:
+    # An HTTP client takes a quarter of a second to import, and the platform's own services never ask like this.
+    from aragora.billing.key_verification import ask_platform  # noqa: PLC0415
+
+    return ask_platform(key)
