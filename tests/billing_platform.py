@@ -38,6 +38,8 @@ class BillingPlatform:
     folder: Path
     workers: list[PythonService]
     heard: list[tuple[Envelope, DomainEvent]] = field(default_factory=list)
+    told: int = 0
+    """The number of the last message that it was told, in the stream."""
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, key: str | None = ALL_SCOPES, **params: Any
@@ -58,7 +60,7 @@ class BillingPlatform:
         """Publish an event as another service does. Returns the message, to send it again."""
         when = occurred_at or datetime.now(UTC)
         message = envelope(event, org_id=org_id, occurred_at=when, correlation_id="told").to_json()
-        await self.bus.jetstream().publish(subject_for(event.type_name, org_id), message)
+        self.told = (await self.bus.jetstream().publish(subject_for(event.type_name, org_id), message)).seq
         return message
 
     def heard_of(self, org_id: str, kind: type[Event]) -> list[Event]:

@@ -32,7 +32,8 @@ async def settled(platform: BillingPlatform) -> None:
 
     async def nothing_waits() -> bool:
         info = await platform.bus.jetstream().consumer_info(BILLING_ORGANIZATIONS.stream, BILLING_ORGANIZATIONS.name)
-        return not info.num_pending and not info.num_ack_pending
+        acknowledged = info.ack_floor.stream_seq if info.ack_floor else 0
+        return not info.num_pending and not info.num_ack_pending and acknowledged >= platform.told
 
     await eventually(nothing_waits, 20)
 

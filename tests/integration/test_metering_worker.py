@@ -24,8 +24,8 @@ from aragora.contracts.events import UnpricedUsageSeen
 from aragora.contracts.topology import CONSUMERS, EVENTS, USAGE, usage_partition, usage_subject
 from metering.handlers import SESSION_SETTINGS, Recorder, prepare_session, subscribe
 from metering.log_months import open_due_month
-from metering.main import connect_bus
 from metering.settings import Settings
+from metering.worker import connect_bus
 from standalone import machine
 from standalone.nats import connect_once
 from standalone.postgres import EmbeddedPostgres

@@ -42,7 +42,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Follow billing, write the letters that were asked for, publish what was decided, until SIGTERM."""
-    from auth.main import run_worker  # noqa: PLC0415 - see `api`
+    from auth.worker import run_worker  # noqa: PLC0415 - see `api`
 
     uvloop.run(run_worker(_settings("auth-worker")))
 

@@ -1,22 +1,18 @@
-"""Composition root: settings → connections, bus, keys → the API or the worker."""
+"""Composition root of the API: settings → connections, bus, keys → routes."""
 
-import asyncio
 import gc
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 from fastapi import FastAPI
-from faststream.nats import NatsBroker
 
 from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
-from aragora.chassis.consume import consume_policy, disconnect, drain
-from aragora.chassis.relay import Publish, Relay
+from aragora.chassis.consume import disconnect
+from aragora.chassis.relay import Relay
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
 from aragora.contracts import topology
@@ -34,12 +30,12 @@ from auth import (
     sessions_api,
 )
 from auth.acts import Clock
-from auth.handlers import answer_questions, subscribe
+from auth.handlers import answer_questions
 from auth.hashing import Hasher
-from auth.housekeeping import keep_house
 from auth.key_questions import answering_keys
 from auth.sealing import Sealer
 from auth.settings import Settings
+from auth.worker import now_utc, publisher
 
 VERSION = "0.1.0"
 TITLE = "Aragora Auth"
@@ -73,12 +69,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
 
-def now_utc() -> datetime:
-    """The clock of production, in whole milliseconds: as fine as tokens say when they were issued."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
 def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan:
     """What the API's routes need while it runs. They find it in `app.state.auth_…`."""
 
@@ -96,7 +86,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
             answer_questions(broker, pool, sealer, clock)
             await broker.start()
             # Revocations must not wait for a worker: whichever of the two has the turn publishes.
-            relay = Relay(pool, _publisher(broker))
+            relay = Relay(pool, publisher(broker))
             relay.start()
             app.state.readiness |= bus.readiness(pool, broker)
             gc.collect()
@@ -110,36 +100,3 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
                 await disconnect(broker)
 
     return running
-
-
-def _publisher(broker: NatsBroker) -> Publish:
-    async def publish(subject: str, payload: bytes, headers: dict[str, str]) -> object:
-        return await broker.publish(payload, subject, headers=headers, stream=topology.EVENTS.name, timeout=5)
-
-    return publish
-
-
-async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
-    """Follow billing, write the letters that were asked for, clean up, publish what was decided, until SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=5) as pool:
-        user, password = settings.nats_user, settings.nats_password
-        broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH, **consume_policy(pool))
-        subscribe(broker, pool)
-        await broker.start()
-        relay = Relay(pool, _publisher(broker))
-        relay.start()
-        log.info("worker_ready")
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(keep_house(pool, clock, stop))
-            if settings.worker_port is not None:
-                checks, port = bus.readiness(pool, broker), settings.worker_port
-                tasks.create_task(chassis_app.serve_probes(f"{TITLE} worker", checks, settings.host, port, stop))
-            await stop.wait()
-        log.info("worker_draining")
-        await drain(broker)
-        await relay.stop()
-        await disconnect(broker)
-    log.info("worker_stopped")

@@ -37,7 +37,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Enroll new organizations, end what ends, publish what was decided, until SIGTERM."""
-    from billing.main import run_worker  # noqa: PLC0415 - see `api`
+    from billing.worker import run_worker  # noqa: PLC0415 - see `api`
 
     uvloop.run(run_worker(_settings("billing-worker")))
 

@@ -42,7 +42,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Record usage from the bus until SIGTERM. To scale, start more of them."""
-    from metering.main import run_worker  # noqa: PLC0415 - see `api`
+    from metering.worker import run_worker  # noqa: PLC0415 - see `api`
 
     uvloop.run(run_worker(_settings("metering-worker")))
 

@@ -111,7 +111,7 @@ async def _resolve(connection: Connection, letter_id: UUID, status: Literal["ret
 
 @asynccontextmanager
 async def _bus() -> AsyncIterator[Callable[[str, bytes], Coroutine[Any, Any, object]]]:
-    from metering.main import connect_bus  # noqa: PLC0415 - listing starts without a web framework
+    from metering.worker import connect_bus  # noqa: PLC0415 - listing starts without a web framework
 
     broker = connect_bus(Settings())
     await broker.connect()

@@ -1,14 +1,16 @@
 """A service's connection to the bus, and whether the service can do its work."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 
-from aragora.chassis.app import Check
 from aragora.chassis.sql import Pool
 from aragora.contracts.topology import Account
+
+if TYPE_CHECKING:
+    from aragora.chassis.app import Check  # a worker without probes needs no web framework
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +42,7 @@ async def _log_error(error: Exception) -> None:
     _log.warning("bus_error", error=str(error) or type(error).__name__)
 
 
-def readiness(pool: Pool, broker: NatsBroker) -> dict[str, Check]:
+def readiness(pool: Pool, broker: NatsBroker) -> "dict[str, Check]":
     """What must answer before a service can do its work: its database and the bus."""
 
     async def bus() -> None:
