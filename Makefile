@@ -10,9 +10,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := libs/contracts libs/chassis libs/sdk services/auth services/metering services/billing deploy/standalone
 CODE := libs services deploy tests
-# Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Tests that
-# start `aragora up` on the usual ports, and measure how long that takes, come one after the other.
-UP := $(wildcard tests/system/test_standalone*.py) tests/system/test_readme_tour.py
+# Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Tests of
+# the whole system start many processes each, some on the usual ports: those come one after the other.
 SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
@@ -32,7 +31,7 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
 	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
-	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(UP:%=--ignore %) && $(BIN)/python -m pytest $(UP))
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/system && $(BIN)/python -m pytest tests/system)
 
 test-long: $(READY)  ## Run the long tests: the fault test with a million events
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -12,9 +12,9 @@ from servers import PostgresServer
 
 AT_ONCE = 64
 LOGINS = 3 * AT_ONCE
-P99_SECONDS = 0.25
-"""Were hashes made on the loop, everybody would wait for the whole line: 64 times 20 ms on a fast core, over a second.
-The rest is room for two slow cores on which the test itself, Postgres and other tests run too."""
+OF_THE_LINE = 4
+"""Were hashes made on the loop, everybody would wait for the whole line, 64 times as long as one sign-in takes. Whatever
+the machine: others wait for less than a quarter of that."""
 LOGINS_PER_SECOND = 8
 """What a single slow core does; `make bench` measures what it really is (20 a second and core are wanted)."""
 
@@ -29,6 +29,12 @@ async def costly(postgres_server: PostgresServer, auth_template: str, nats_serve
 
 async def test_while_many_sign_in_others_are_answered(costly: AuthPlatform):
     people = await asyncio.gather(*(costly.register() for _ in range(8)))
+    alone = []
+    for person in people:
+        begun = time.monotonic()
+        await costly.sign_in(person)
+        alone.append(time.monotonic() - begun)
+    line_seconds = AT_ONCE * sorted(alone)[len(alone) // 2]
     waited: list[float] = []
     all_in = asyncio.Event()
 
@@ -54,5 +60,5 @@ async def test_while_many_sign_in_others_are_answered(costly: AuthPlatform):
     p99 = waited[len(waited) * 99 // 100]
     print(f"{per_second:.0f} sign-ins/s; meanwhile {len(waited)} answers, p99 {p99 * 1e3:.0f} ms")
     assert len(waited) > 20
-    assert p99 < P99_SECONDS
+    assert p99 < line_seconds / OF_THE_LINE
     assert per_second > LOGINS_PER_SECOND

@@ -84,7 +84,7 @@ async def test_they_agree_about_what_is_for_people(gateway: Running, secrets: Cr
     token = await person_with_a_plan(gateway, secrets)
     # Whoever signs out is told 401 from then on.
     selected = ("--include-path-regex", PEOPLES, "--exclude-path-regex", "/logout")
-    await agree(gateway, folder, token, *selected, "--max-examples", "10")
+    await agree(gateway, folder, token, *selected, "--max-examples", "5")
 
 
 async def agree(gateway: Running, folder: Path, credential: str, *options: str) -> None:

@@ -122,6 +122,7 @@ async def signed_in(platform: Up, who: dict[str, str]) -> dict[str, Any]:
     return begun
 
 
+@pytest.mark.long
 async def test_two_that_start_at_once_find_ports_of_their_own(tmp_path: Path):
     async with starting_alone():
         both = [
