@@ -13,8 +13,8 @@ from servers import PostgresServer
 AT_ONCE = 64
 LOGINS = 3 * AT_ONCE
 OF_THE_LINE = 4
-"""Were hashes made on the loop, everybody would wait for the whole line, 64 times as long as one sign-in takes. Whatever
-the machine: others wait for less than a quarter of that."""
+"""Were hashes made on the loop, everybody would wait for the whole line, 64 times as long as one sign-in takes.
+Whatever the machine: others wait for less than a quarter of that."""
 LOGINS_PER_SECOND = 8
 """What a single slow core does; `make bench` measures what it really is (20 a second and core are wanted)."""
 
