@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 _SUMMARY_FLUSH_SECONDS = 5.0
+# msgspec learns a type when it is used first, and crashes the interpreter if several threads are the first.
+msgspec.json.Decoder(UsageEvent)
 _FIELD = re.compile(r"(?:`\$\.|unknown field `|required field `)(\w+)")
 
 
