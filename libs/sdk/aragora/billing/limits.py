@@ -115,11 +115,6 @@ class Reservation:
         await asyncio.to_thread(self.__exit__, kind, error, traceback)
 
 
-# msgspec learns a type when it is used first, and crashes the interpreter if several threads are the first.
-for _type in (LimitCheck, LimitRefusal, _Reserved, _Ended):
-    msgspec.json.Decoder(_type)
-
-
 class LimitsClient:
     """Questions about limits, answered by the platform. Safe from any thread; in `asyncio` use `asyncio.to_thread`.
 
