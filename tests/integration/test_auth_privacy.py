@@ -68,7 +68,7 @@ async def test_the_export_tells_everything_and_no_secret(running_auth: AuthPlatf
 async def test_nothing_is_left_of_an_erased_person(running_auth: AuthPlatform):
     people = await team(running_auth)
     email = any_email()
-    person = await running_auth.register(email, name="Ada Example-Lovelace")
+    person = await running_auth.register(email, name="Ada Erased-Hopper")
     await running_auth.entitle(person.org_id, features={"api_access": True})
     key = await running_auth.read(
         "POST", "/api/auth/api-keys", {"name": "deploy", "scopes": ["usage.read"]}, token=person.access_token
@@ -97,7 +97,7 @@ async def test_nothing_is_left_of_an_erased_person(running_auth: AuthPlatform):
     signing_in = {"email": email, "password": person.password}
     assert (await running_auth.ask("POST", "/api/auth/login", signing_in)).status_code == 401
     held = await everything(running_auth)
-    for trace in (email, "Lovelace", "192.0.2.77", key["key"]):
+    for trace in (email, "Erased-Hopper", "192.0.2.77", key["key"]):
         assert trace not in held
     rows = await running_auth.query(
         "SELECT action, address, program FROM security_events WHERE user_id = $1 OR actor = $1", person.user_id
