@@ -20,15 +20,7 @@ from billing import main as billing
 from metering import main as metering
 from metering.limit_replies import QUESTIONS
 
-METERING_SENDS = (events.LimitReached, events.ReservationExpired, events.UnpricedUsageSeen)
-BILLING_SENDS = (
-    events.PlanPublished,
-    events.SubscriptionStarted,
-    events.SubscriptionChanged,
-    events.SubscriptionCancelled,
-    events.SubscriptionResumed,
-    events.EntitlementsChanged,
-)
+METERING_SENDS = (events.LimitReached, events.ReservationExpired, events.UnpricedUsageSeen, events.UsagePeriodClosed)
 ANSWERED_AS_HTTP = {
     "type": "object",
     "required": ["status", "answer"],
@@ -143,7 +135,8 @@ def billing_on_the_bus() -> dict[str, Any]:
     document = Document(billing.TITLE, billing.VERSION)
     document.add_verification(asks=True)
     document.add_followed(topology.BILLING_ORGANIZATIONS)
-    document.add_sent(BILLING_SENDS)
+    document.add_followed(topology.BILLING_USAGE_PERIODS)
+    document.add_sent(event_types()[name] for name in known_schemas() if name.startswith("aragora.billing."))
     return document.whole("What billing receives from NATS JetStream, and what it sends there.")
 
 

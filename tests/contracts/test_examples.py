@@ -11,7 +11,10 @@ from aragora.contracts import usage
 from aragora.contracts.envelope import decode, event_types
 from metering.ingest import StrictUsageRecorded
 
-ADDED_SINCE = {"aragora.auth.MemberJoined.v1": {"invitation_id"}}
+ADDED_SINCE = {
+    "aragora.auth.MemberJoined.v1": {"invitation_id"},
+    "aragora.billing.SubscriptionChanged.v1": {"payment_reference"},
+}
 """Optional fields that a version got after its example was released. The example stays as it is, without them."""
 DOMAIN_EVENTS = sorted(path.stem for path in EXAMPLES.glob("aragora.*.json") if path.stem != usage.USAGE_RECORDED)
 

@@ -61,6 +61,13 @@ class Meter(_Value):
     """Only events of a provider with one of these names, in lower case."""
 
 
+class Overage(_Value):
+    """What usage beyond a limit costs: `price_usd` for each `per` of the meter, and a part of that for a part."""
+
+    price_usd: Annotated[Decimal, Field(ge=0, le=MAX_LIMIT, allow_inf_nan=False)]
+    per: Annotated[Decimal, Field(gt=0, le=MAX_LIMIT, allow_inf_nan=False)] = Decimal(1)
+
+
 class Limit(_Value):
     """How much of a meter a month allows. `limit` null: unlimited. 0: none."""
 
@@ -68,6 +75,8 @@ class Limit(_Value):
     limit: Annotated[Decimal, Field(ge=0, le=MAX_LIMIT, allow_inf_nan=False)] | None
     per: Literal["organization", "user"] = "organization"
     """Whether all of the organization share it, or every person has as much."""
+    overage: Overage | None = None
+    """With a price, `limit` is what the plan includes: nobody is refused there, and what goes beyond is charged."""
 
 
 class Plan(_Value):

@@ -119,13 +119,22 @@ BILLING_ORGANIZATIONS = Consumer(
     ),
     description="Billing gives every new organization the default plan",
 )
+BILLING_USAGE_PERIODS = Consumer(
+    name="billing-usage-periods",
+    stream=EVENTS.name,
+    filter_subjects=("events.metering.UsagePeriodClosed.*",),
+    description="Billing charges for what was used beyond a plan",
+)
 AUTH_ENTITLEMENTS = Consumer(
     name="auth-entitlements",
     stream=EVENTS.name,
     filter_subjects=("events.billing.EntitlementsChanged.*",),
     description="Auth keeps its own copy of seats and features",
 )
-CONSUMERS = (*METERING_WORKERS, METERING_ENTITLEMENTS, METERING_ERASURES, BILLING_ORGANIZATIONS, AUTH_ENTITLEMENTS)
+CONSUMERS = (
+    *METERING_WORKERS, METERING_ENTITLEMENTS, METERING_ERASURES, BILLING_ORGANIZATIONS, BILLING_USAGE_PERIODS,
+    AUTH_ENTITLEMENTS,
+)  # fmt: skip
 
 REVOCATIONS = ("events.auth.TokenRevoked.*", "events.auth.UserTokensRevoked.*", "events.auth.ApiKeyRevoked.*")
 """What every process that verifies credentials follows by itself, with consumers of its own that end with it."""
@@ -173,7 +182,12 @@ METERING = Account(
 BILLING = Account(
     name="billing",
     description="The billing service, API and worker",
-    publish=("events.billing.*.*", *_may_consume(BILLING_ORGANIZATIONS), *_MAY_VERIFY),
+    publish=(
+        "events.billing.*.*",
+        *_may_consume(BILLING_ORGANIZATIONS),
+        *_may_consume(BILLING_USAGE_PERIODS),
+        *_MAY_VERIFY,
+    ),
     subscribe=("_INBOX.billing.>", "rpc.billing.*"),
 )
 ACCOUNTS = (

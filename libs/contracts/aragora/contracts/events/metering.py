@@ -1,8 +1,8 @@
 """What metering says: what was used."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from aragora.contracts.envelope import DomainEvent
 from aragora.contracts.events.values import Month, Name, Quantity, UsdAmount
@@ -54,3 +54,25 @@ class UnpricedUsageSeen(DomainEvent):
     model: str | None
     reason: str
     first_event_id: str
+
+
+class UsagePeriodClosed(DomainEvent):
+    """What an organization used in a month, as far as it was recorded by `closed_at`: the ground for charging it.
+
+    It is raised some days after the month's end, and once more, with the next `sequence` and the new totals, when usage
+    of that month was recorded since. The difference to the one before is what came late.
+    """
+
+    type_name: ClassVar[str] = "aragora.metering.UsagePeriodClosed.v1"
+
+    month: Month
+    sequence: Annotated[int, Field(ge=1)]
+    closed_at: AwareDatetime
+    totals: dict[str, Quantity]
+    """The whole month by meter: the built-in ones that were used, and the plan's. What is absent was not used."""
+    events: Annotated[int, Field(ge=0)]
+    """How many usage events are behind the totals."""
+    unpriced_events: Annotated[int, Field(ge=0)]
+    """How many of them have no cost, because no price is known for them."""
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of those events: ids, times and quantities. The same events have the same digest, whenever it is taken."""
