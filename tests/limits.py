@@ -20,7 +20,7 @@ from aragora.billing.pricebook import PriceBook
 from aragora.contracts.envelope import DomainEvent
 from aragora.contracts.events import EntitlementsChanged, PlanPublished
 from aragora.contracts.limits import CheckLimits, Reserve
-from aragora.contracts.plans import Limit, Meter, Plan, built_in_meter
+from aragora.contracts.plans import Limit, Meter, Overage, Plan, built_in_meter
 from metering import refold
 from metering.entitlements import apply_entitlements, keep_plan, prepare_entitlements_session
 from metering.limit_desk import LimitDesk
@@ -44,10 +44,11 @@ CUSTOM = {
 Amount = int | str | None
 
 
-def limit(meter: str | Meter, amount: Amount, per: str = "organization") -> Limit:
-    """A limit on a built-in meter, by its name, or on a declared one. None: unlimited."""
+def limit(meter: str | Meter, amount: Amount, per: str = "organization", *, overage: str | None = None) -> Limit:
+    """A limit on a built-in meter, by its name, or on a declared one. None: unlimited. `overage`: USD for one more."""
     found = built_in_meter(meter) if isinstance(meter, str) else meter
-    return Limit(meter=found, limit=None if amount is None else Decimal(amount), per=per)
+    price = None if overage is None else Overage(price_usd=Decimal(overage))
+    return Limit(meter=found, limit=None if amount is None else Decimal(amount), per=per, overage=price)
 
 
 def entitlements(*limits: Limit, revision: int = 1, plan: str = "test") -> EntitlementsChanged:

@@ -25,6 +25,8 @@ def judge(org: Organization, asked: Sequence[tuple[Question, Answer | Refusal]],
             assert isinstance(answer, Checked)
             short = org.short_of(msgspec.to_builtins(question.operations), question.user_id, now)
             assert answer.allowed == (short is None), short
+            soft = {(one.meter.name, one.per) for one in org.limits if one.overage is not None}
+            assert all((one.overage is not None) == ((one.meter, one.per) in soft) for one in answer.limits)
         else:
             _release_or_extend(org, question, answer, now)
 

@@ -176,9 +176,11 @@ class Organization:
         return found
 
     def short_of(self, operations: list[Operation], user: str | None, now: datetime) -> Limit | None:
-        """The first limit that these operations do not fit into."""
+        """The first limit that these operations do not fit into. One with an overage price never refuses."""
         month, held = month_of(now), self.held()
         for limit, (amount, more) in self.demands(operations, user):
+            if limit.overage is not None:
+                continue
             who, name = (user or "") if limit.per == "user" else "", limit.meter.name
             allowed = limit.limit or NONE
             if limit.meter.aggregation == "unique_users":

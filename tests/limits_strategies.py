@@ -37,8 +37,10 @@ def plans(draw: st.DrawFn) -> list[Any]:
     variant = draw(st.sampled_from(sorted(CUSTOM)))
     amounts = (LIMITS[one] for one in chosen)
     drawn = [draw(st.one_of(amount, amount, amount, st.none())) for amount in amounts]
+    soft = st.sampled_from((None, None, None, "0.05"))
     return [
-        limit(CUSTOM[variant].get(name, name), amount, per) for (name, per), amount in zip(chosen, drawn, strict=True)
+        limit(CUSTOM[variant].get(name, name), amount, per, overage=draw(soft))
+        for (name, per), amount in zip(chosen, drawn, strict=True)
     ]
 
 

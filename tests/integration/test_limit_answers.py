@@ -23,6 +23,13 @@ async def asker(platform: MeteringPlatform) -> AsyncIterator[LimitAsker]:
     bus = await connect_once(platform.bus_url)
     plans = [
         plan("free", limit("debates", 10), limit("debates", 9, "user")),
+        plan(
+            "payg",
+            *(limit("debates", 1, per) for per in ("user", "organization")),
+            limit("images", 5, overage="0.5"),
+            rank=1,
+            price="19",
+        ),
         plan("starter", limit("debates", 10), limit("debates", 20, "user"), rank=1, price="99"),
         plan("pro", limit("debates", 200), rank=2, price="299"),
         plan("enterprise", limit("debates", None), rank=3, price="999"),
@@ -61,7 +68,9 @@ async def test_a_refused_reservation_is_the_documented_429(asker: LimitAsker, or
     }  # fmt: skip
     assert {name: answer[name] for name in expected} == expected
     assert datetime.fromisoformat(answer["resets_at"]) == resets_at(now)
-    assert answer["upgrade"] == {"plan": "pro", "name": "Pro", "limit": 200, "price_usd_per_month": 299}
+    assert answer["upgrade"] == {
+        "plan": "pro", "name": "Pro", "limit": 200, "overage": None, "price_usd_per_month": 299,
+    }  # fmt: skip
     assert (answer["type"], answer["title"], answer["status"]) == ("about:blank", "Too Many Requests", 429)
     assert 290 <= int(refused.headers["Retry-After"]) == answer["retry_after_seconds"] <= 300
     status, on_the_bus = await asker.ask_on_the_bus("reserve", question)
@@ -82,7 +91,27 @@ async def test_where_nothing_may_be_given_back_the_month_must_end(asker: LimitAs
     seconds = (resets_at(datetime.now(UTC)) - datetime.now(UTC)).total_seconds()
     assert abs(int(refused.headers["Retry-After"]) - seconds) < 5
     assert refused.json()["upgrade"] == {
-        "plan": "enterprise", "name": "Enterprise", "limit": None, "price_usd_per_month": 999,
+        "plan": "enterprise", "name": "Enterprise", "limit": None, "overage": None, "price_usd_per_month": 999,
+    }  # fmt: skip
+
+
+async def test_beyond_a_limit_with_an_overage_price_nobody_is_refused(asker: LimitAsker, org: str):
+    await give(asker, org, limit("debates", 1, overage="0.25"), limit("debates", 1, "user", overage="0.25"))
+    question = {"org_id": org, "operations": [DEBATE], "user_id": "ann"}
+    reserved = [await asker.ask("reserve", question) for _ in range(3)]
+    assert [answer.status_code for answer in reserved] == [201, 201, 201]
+    price = {"price_usd": 0.25, "per": 1}
+    names = ("limit", "used", "held", "remaining", "overage", "allowed")
+    for state in reserved[-1].json()["limits"]:
+        assert [state[name] for name in names] == [1, 0, 3, 0, price, True]
+    _, checked = await asker.ask_on_the_bus("check", question)
+    assert (checked["allowed"], checked["message"], checked["upgrade"]) == (True, None, None)
+    # One that does refuse does so all the same, and a plan that charges for more is one that has more.
+    await give(asker, f"{org}_both", limit("debates", 0, overage="0.25"), limit("images", 5))
+    refused = await asker.ask("reserve", {"org_id": f"{org}_both", "operations": [DEBATE, DEBATE | {"images": 6}]})
+    assert (refused.status_code, refused.json()["meter"]) == (429, "images")
+    assert refused.json()["upgrade"] == {
+        "plan": "payg", "name": "Payg", "limit": 5, "overage": {"price_usd": 0.5, "per": 1}, "price_usd_per_month": 19,
     }  # fmt: skip
 
 

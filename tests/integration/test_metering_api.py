@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 from metering_platform import MeteringPlatform
+from one_service import token
 from usage import native
 
 EVENTS = "/api/usage/events"
@@ -190,3 +192,31 @@ async def test_ranges_that_make_no_sense(platform: MeteringPlatform, org: str):
     for period in ("2026-13", "2026-00", "26-01", "2026-01\n", "x"):
         answer = await platform.get("/api/subscription/usage/x", org_id=org, billing_period=period)
         assert answer.status_code == 422
+
+
+async def test_the_months_that_are_closed(platform: MeteringPlatform, org: str):
+    closed = [
+        ("2026-06", 1, '{"debates": "3"}', 3, 1),
+        ("2026-07", 1, "{}", 1, 1),
+        ("2026-07", 2, '{"cost_usd": "0.24"}', 2, 0),
+    ]
+    connection = await asyncpg.connect(platform.database_url)
+    for whose in (org, f"{org}_other"):
+        await connection.executemany(
+            "INSERT INTO closed_periods (org_id, month, sequence, closed_at, totals, events, unpriced_events, digest)"
+            " VALUES ($1, $2, $3, '2026-08-04T00:00:00Z', $4, $5, $6, 'd')",
+            [(whose, *period) for period in closed],
+        )
+    await connection.close()
+    answer = await platform.get("/api/usage/periods", org_id=org)
+    assert answer.status_code == 200, answer.text
+    both = {"closed_at": "2026-08-04T00:00:00Z", "digest": "d"}
+    july = both | {
+        "month": "2026-07", "sequence": 2, "totals": {"cost_usd": "0.24"}, "events": 2, "unpriced_events": 0,
+    }  # fmt: skip
+    june = both | {"month": "2026-06", "sequence": 1, "totals": {"debates": "3"}, "events": 3, "unpriced_events": 1}
+    assert answer.json() == {"periods": [july, june]}
+    assert (await platform.get("/api/usage/periods", org_id=org, limit=1)).json() == {"periods": [july]}
+    assert (await platform.get("/api/usage/periods", org_id=f"{org}x")).json() == {"periods": []}
+    assert (await platform.get("/api/usage/periods", org_id=org, limit=0)).status_code == 422
+    assert (await platform.get("/api/usage/periods", key=token("ann", org))).json() == {"periods": [july, june]}

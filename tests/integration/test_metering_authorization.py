@@ -60,6 +60,7 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("POST", "/api/usage/events"): Access("usage.write", service=422, program=422, body=[]),
     ("GET", "/api/usage/events"): Access("usage.read", member=200, owner=200, query={"org_id": ORG}),
     ("GET", "/api/usage/organizations/{org_id}/summary"): Access("usage.read", owner=200),
+    ("GET", "/api/usage/periods"): Access("usage.read", member=200, owner=200, query={"org_id": ORG}),
     ("GET", "/api/subscription/usage/{user_id}"): READ_OWN,
     ("GET", "/api/subscription/usage/{user_id}/trends"): READ_OWN,
     ("GET", "/api/subscription/dashboard/{user_id}"): READ_OWN,

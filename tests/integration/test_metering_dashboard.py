@@ -181,6 +181,16 @@ async def test_the_status_follows_the_limit_that_is_nearest(
     assert (await read(platform, "usage/else", org_id=org))["usage_status"] == (status if per == SHARED else "active")
 
 
+async def test_a_limit_with_an_overage_price_is_no_end(platform: MeteringPlatform, org: str, user: str):
+    await entitle(platform, org, limits.limit("api_calls", 1, overage="0.25"), limits.limit("tokens", 10**9))
+    await record(platform, org, user, times=3)
+    usage = await read(platform, f"usage/{user}")
+    assert (usage["usage_status"], usage["usage_percentages"]["api_calls"]) == ("warning", 300)
+    shown_prices = [(each["meter"], each["remaining"], each["overage"]) for each in usage["limits"]]
+    assert shown_prices[0] == ("api_calls", 0, {"price_usd": Decimal("0.25"), "per": 1})
+    assert shown_prices[1][2] is None
+
+
 async def test_a_new_plan_shows_at_once(platform: MeteringPlatform, org: str, user: str):
     await entitle(platform, org, limits.limit("api_calls", 4))
     await record(platform, org, user, times=4)

@@ -192,7 +192,7 @@ async def test_partitions_from_before_are_open_to_erasing_too(empty_database_url
         await apply(connection, "metering", before)
         await connection.execute("SELECT make_usage_partition('2026-06-01')")
         await connection.execute("INSERT INTO usage_log_months (log_month) VALUES ('2026-06-01')")
-        assert await migrate(connection, "metering") == ["metering/0003_erasure.sql"]
+        assert (await migrate(connection, "metering"))[0] == "metering/0003_erasure.sql"
         await use(empty_database_url, org, ann)
         await erase(connection, ann, org)
         assert await places_that_name(connection, ann) == set()

@@ -1,5 +1,6 @@
 """What an operation will take of each limit, and whether there is that much left."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aragora.contracts.limits import Operation
-from aragora.contracts.plans import built_in_meter
+from aragora.contracts.plans import Overage, built_in_meter
 from metering.limits import Account, Demand, Limit, demands_of, resets_at, standings
 from metering.operations import InvalidOperation, quantities_of, refuse_invalid
 from metering.reading import percent_of
@@ -145,6 +146,21 @@ def test_unique_users_hold_a_place_for_each_person_once():
     assert not fits("dan")
     account.add({("people", "bob"): Decimal(1)}, -1)
     assert fits("dan")
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "count", "max", "unique_users"])
+def test_a_limit_with_an_overage_price_is_held_and_refuses_nobody(aggregation: str):
+    price = Overage(price_usd=Decimal("0.10"))
+    one = limit("exports", 0, aggregation=aggregation, quantity="debates", overage=price)
+    account = Account([one])
+    for user in ("ann", "bob"):
+        demands = [Demand(one, user, Decimal(7), wants_more=True)]
+        (found,) = standings(account, demands)
+        assert (found.fits, found.would_fit_later) == (True, False)
+        account.hold(demands)
+    held = {"sum": 14, "count": 14, "max": 0, "unique_users": 2}[aggregation]
+    assert sum(account.held.values()) == held
+    assert not standings(account, [Demand(replace(one, overage=None), "cy", Decimal(7))])[0].fits
 
 
 amounts = st.integers(0, 10).map(Decimal)

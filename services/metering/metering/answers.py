@@ -8,9 +8,11 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from metering.limit_answers import OveragePrice
+
 _Data = TypeVar("_Data")
 UsageStatus: TypeAlias = Literal["active", "warning", "limit_reached"]
-"""`warning`: 80 % or more of any limit is used; `limit_reached`: 100 % or more."""
+"""`warning`: 80 % or more of any limit is used; `limit_reached`: 100 % or more of one without an overage price."""
 
 
 class Accepted(Struct):
@@ -57,6 +59,8 @@ class LimitUsage(Struct):
     remaining: Decimal | None
     percent: Decimal | None
     """Used of the limit, rounded down to two places: 100 means reached."""
+    overage: OveragePrice | None
+    """With a price, the limit refuses nobody: it is what the plan includes, and more is charged."""
     resets_at: datetime
 
 
@@ -231,6 +235,26 @@ class EventPage(Struct):
 
     events: list[LoggedEvent]
     next_cursor: str | None
+
+
+class ClosedPeriod(Struct):
+    """What an organization used in a calendar month (UTC), as it was recorded by `closed_at`."""
+
+    month: str
+    sequence: int
+    """1: nothing came late. Each time that something did, one more."""
+    closed_at: datetime
+    totals: dict[str, Decimal]
+    """By meter: the built-in ones and those of the plan. What is absent was not used."""
+    events: int
+    unpriced_events: int
+    """Events that no price was known for; they are not in the total of `cost_usd`."""
+    digest: str
+    """Of ids, times and quantities of the events: the same events have the same one."""
+
+
+class ClosedPeriods(Struct):
+    periods: list[ClosedPeriod]
 
 
 class DeadLetter(Struct):

@@ -33,6 +33,7 @@ async def prepare_entitlements_session(connection: Connection) -> None:
     for statement in (
         queries.bind_days_to_fold,
         queries.bind_usage_to_fold,
+        limit_sums.bind_limits,
         limit_sums.limit_sums,
         limit_sums.limit_user_sums,
         limit_sums.limit_peaks,
@@ -102,6 +103,8 @@ def _limit_columns(change: EntitlementsChanged) -> list[tuple[str | None, ...]]:
             limit.meter.quantity,
             limit.meter.event_type,
             None if limit.meter.providers is None else ",".join(limit.meter.providers),
+            None if limit.overage is None else f"{limit.overage.price_usd:f}",
+            None if limit.overage is None else f"{limit.overage.per:f}",
         )
         for limit in change.limits
     ]

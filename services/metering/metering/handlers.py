@@ -61,6 +61,7 @@ async def prepare_session(connection: Connection) -> None:
         queries.make_days_to_fold,
         fold.daily_sums,
         fold.monthly_sums,
+        limit_sums.bind_limits,
         limit_sums.limit_sums,
         limit_sums.limit_user_sums,
         limit_sums.limit_peaks,

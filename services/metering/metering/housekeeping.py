@@ -1,4 +1,4 @@
-"""What a worker does beside recording: end reservations in time, open months, forget what nobody asks for any more."""
+"""What a worker does beside recording: end reservations in time, open and close months, forget what nobody asks for."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,10 @@ import structlog
 
 from aragora.chassis import inbox
 from aragora.chassis.sql import Pool
+from aragora.chassis.store import VersionConflict
 from metering import erasure, limit_store
 from metering.log_months import open_due_month
+from metering.periods import close_due
 
 EXPIRY_SECONDS = 0.5
 """How long after its time a reservation ends at the latest, where nobody asks; a new reservation ends it at once."""
@@ -37,6 +39,22 @@ async def keep_house(pool: Pool, stop: asyncio.Event) -> None:
             # Nothing depends on it at once; in a moment this is tried again.
             log.warning("housekeeping_failed", error=str(error))
         await _wait(stop, EXPIRY_SECONDS)
+
+
+async def close_months(pool: Pool, stop: asyncio.Event, close_days: int) -> None:
+    """Until `stop` is set, beside the rest: a month of many organizations takes its time. `pool`: see `close_due`."""
+    while not stop.is_set():
+        try:
+            await close_due(pool, datetime.now(UTC), close_days, stop)
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            VersionConflict,
+        ) as error:
+            log.warning("closing_failed", error=str(error))
+        await _wait(stop, HOUSEKEEPING_SECONDS)
 
 
 async def end_reservations(pool: Pool, now: datetime) -> None:

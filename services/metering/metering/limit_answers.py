@@ -9,7 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from aragora.billing.rating import EXACT
+from aragora.contracts.plans import Overage
 from metering.limits import ZERO, Standing
+
+
+class OveragePrice(Struct, kw_only=True):
+    """What is charged beyond a limit: `price_usd` for each `per` of the meter."""
+
+    price_usd: Decimal
+    per: Decimal
 
 
 class LimitState(Struct, kw_only=True):
@@ -25,6 +33,8 @@ class LimitState(Struct, kw_only=True):
     """By reservations: of others before the request, and once it is admitted with its own."""
     requested: Decimal
     remaining: Decimal | None
+    overage: OveragePrice | None
+    """With a price, the limit refuses nobody: it is what the plan includes, and more is charged."""
     allowed: bool
 
 
@@ -34,6 +44,8 @@ class Upgrade(Struct, kw_only=True):
     plan: str
     name: str
     limit: Decimal | None
+    overage: OveragePrice | None
+    """With a price, `limit` is what the plan includes, and more is charged."""
     price_usd_per_month: Decimal
 
 
@@ -123,6 +135,11 @@ def stored_reservation(row: Any) -> StoredReservation:
     return StoredReservation(**dict(row) | {"operations": msgspec.Raw(row["operations"].encode())})
 
 
+def overage_price(overage: Overage | None) -> OveragePrice | None:
+    """What is charged beyond a limit, as it is answered."""
+    return None if overage is None else OveragePrice(price_usd=overage.price_usd, per=overage.per)
+
+
 def states_of(standings: Sequence[Standing], *, with_own: bool = False) -> list[LimitState]:
     """Each limit of a request; `with_own`: after its demands are held."""
     return [_state(one, with_own) for one in standings]
@@ -142,5 +159,6 @@ def _state(standing: Standing, with_own: bool) -> LimitState:  # noqa: FBT001 - 
         held=held,
         requested=demand.amount,
         remaining=None if left is None else max(left, ZERO),
+        overage=overage_price(limit.overage),
         allowed=standing.fits,
     )

@@ -12,6 +12,7 @@ from aragora.billing.rating import EXACT, trimmed
 from aragora.chassis import sql, store
 from aragora.chassis.sql import Connection
 from aragora.contracts.events import ReservationExpired
+from aragora.contracts.plans import Overage
 from metering.limits import ZERO, Account, Key, Limit
 from metering.projections import month_of
 from metering.reservations import Ledger, Plan, Reservation
@@ -62,6 +63,9 @@ def _limit(row: asyncpg.Record) -> Limit:
         quantity=row["quantity"],
         event_type=row["event_type"],
         providers=None if row["providers"] is None else tuple(row["providers"]),
+        overage=None
+        if row["overage_price_usd"] is None
+        else Overage(price_usd=trimmed(row["overage_price_usd"]), per=trimmed(row["overage_per"])),
     )
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from aragora.billing.rating import EXACT
 from aragora.contracts.limits import Operation
-from aragora.contracts.plans import UnknownMeter, built_in_meter
+from aragora.contracts.plans import Overage, UnknownMeter, built_in_meter
 from metering.operations import Quantities, known_tokens, quantities_of
 
 Key: TypeAlias = tuple[str, str]
@@ -25,7 +25,10 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit as it is enforced. `amount` None: unlimited. 0: none."""
+    """A limit as it is enforced. `amount` None: unlimited. 0: none.
+
+    With `overage` it is what is included: it is counted and held like any other, and refuses nobody.
+    """
 
     meter: str
     per: str
@@ -34,6 +37,7 @@ class Limit:
     quantity: str | None
     event_type: str | None
     providers: tuple[str, ...] | None
+    overage: Overage | None = None
 
     def concerns(self, event_type: str | None, provider: str | None) -> bool:
         """Whether usage of this type and provider is counted against it. The fold's SQL asks the same."""
@@ -193,18 +197,18 @@ def standings(account: Account, demands: Sequence[Demand]) -> list[Standing]:
 def _standing(account: Account, demand: Demand) -> Standing:
     used, held = account.used.get(demand.key, ZERO), account.held.get(demand.key, ZERO)
     limit = demand.limit
-    allowed = limit.amount
+    allowed, is_soft = limit.amount, limit.overage is not None
     if allowed is None:
         return Standing(demand, used, held, fits=True)
     if limit.aggregation == "max":
         left = allowed - demand.amount
-        return Standing(demand, used, ZERO, fits=left > 0 or (left == 0 and not demand.wants_more))
+        return Standing(demand, used, ZERO, fits=is_soft or left > 0 or (left == 0 and not demand.wants_more))
     if limit.aggregation == "unique_users":
         waiting = account.waiting.get(limit.meter, set())
         known = demand.user_id in waiting or demand.user_id in account.counted.get(limit.meter, ())
-        return Standing(demand, used, Decimal(len(waiting)), fits=known or used + len(waiting) < allowed)
+        return Standing(demand, used, Decimal(len(waiting)), fits=is_soft or known or used + len(waiting) < allowed)
     left = EXACT.subtract(allowed, EXACT.add(EXACT.add(used, held), demand.amount))
-    return Standing(demand, used, held, fits=left > 0 or (left == 0 and not demand.wants_more))
+    return Standing(demand, used, held, fits=is_soft or left > 0 or (left == 0 and not demand.wants_more))
 
 
 def resets_at(now: datetime) -> datetime:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
@@ -11,7 +10,7 @@ from aragora.billing.rating import trimmed
 from aragora.chassis import sql
 from aragora.chassis.sql import Connection
 from aragora.contracts.plans import Limit as PlanLimit
-from metering.limit_answers import Upgrade
+from metering.limit_answers import Upgrade, overage_price
 from metering.limits import Limit, Standing, resets_at
 from metering.reservations import Plan
 
@@ -26,7 +25,7 @@ class PlanLadder:
 
     def __init__(self) -> None:
         self.declared: frozenset[str] = frozenset()
-        self._plans: Sequence[tuple[str, str, int, Decimal, dict[tuple[str, str], Decimal | None]]] = ()
+        self._plans: Sequence[tuple[str, str, int, Decimal, dict[tuple[str, str], PlanLimit]]] = ()
         self._read_at: datetime | None = None
 
     async def refresh(self, connection: Connection, now: datetime) -> None:
@@ -34,22 +33,25 @@ class PlanLadder:
         if self._read_at is not None and abs(now - self._read_at) < FRESH_FOR:
             return
         self._plans = [
-            (row["plan"], row["name"], row["rank"], row["price_usd_per_month"], _amounts(row["limits"]))
+            (row["plan"], row["name"], row["rank"], row["price_usd_per_month"], _limits(row["limits"]))
             for row in await connection.fetch(queries.listed_plans)
         ]
         self.declared = frozenset(row["name"] for row in await connection.fetch(queries.declared_meters))
         self._read_at = now
 
     def upgrade(self, plan: Plan, limit: Limit) -> Upgrade | None:
-        """The smallest plan above this one that allows more of the meter."""
+        """The smallest plan above this one that allows more of the meter, or charges for more of it."""
         rank = next((rank for name, _, rank, _, _ in self._plans if name == plan.plan), -1)
-        for name, title, above, price, amounts in self._plans:
-            allows = amounts.get((limit.meter, limit.per))
-            if above > rank and (allows is None or (limit.amount is not None and allows > limit.amount)):
+        for name, title, above, price, limits in self._plans:
+            found = limits.get((limit.meter, limit.per))
+            allows, overage = (None, None) if found is None else (found.limit, found.overage)
+            is_more = allows is None or overage is not None or (limit.amount is not None and allows > limit.amount)
+            if above > rank and is_more:
                 return Upgrade(
                     plan=name,
                     name=title,
                     limit=None if allows is None else trimmed(allows),
+                    overage=overage_price(overage),
                     price_usd_per_month=trimmed(price),
                 )
         return None
@@ -66,6 +68,6 @@ class PlanLadder:
         )
 
 
-def _amounts(limits: str) -> dict[tuple[str, str], Any]:
+def _limits(limits: str) -> dict[tuple[str, str], PlanLimit]:
     parsed = [PlanLimit.model_validate(one) for one in msgspec.json.decode(limits)]
-    return {(one.meter.name, one.per): one.limit for one in parsed}
+    return {(one.meter.name, one.per): one for one in parsed}

@@ -12,6 +12,7 @@ from aragora.billing.prices.tables import ALWAYS, PriceRow
 from aragora.billing.rating import EXACT, trimmed
 from metering import answers
 from metering.forecast import projected_cost_usd
+from metering.limit_answers import OveragePrice
 from metering.limits import resets_at
 from metering.projections import month_of
 
@@ -119,6 +120,9 @@ def _limit_usage(row: Row, now: datetime) -> answers.LimitUsage:
         held=_trimmed(held),
         remaining=remaining,
         percent=None if used is None else percent_of(used, amount),
+        overage=None
+        if row["overage_price_usd"] is None
+        else OveragePrice(price_usd=trimmed(row["overage_price_usd"]), per=trimmed(row["overage_per"])),
         resets_at=resets_at(now),
     )
 
@@ -133,8 +137,10 @@ def _usage_percentages(limits: Iterable[answers.LimitUsage]) -> dict[str, Decima
 
 
 def _usage_status(limits: Iterable[answers.LimitUsage]) -> answers.UsageStatus:
-    nearest = max((limit.percent for limit in limits if limit.percent is not None), default=0)
-    return "limit_reached" if nearest >= 100 else "warning" if nearest >= WARNING_PERCENT else "active"
+    nearest = [(limit.percent, limit.overage is None) for limit in limits if limit.percent is not None]
+    if any(percent >= 100 and refuses for percent, refuses in nearest):
+        return "limit_reached"
+    return "warning" if any(percent >= WARNING_PERCENT for percent, _ in nearest) else "active"
 
 
 def _amounts(limits: Iterable[answers.LimitUsage], per: str) -> dict[str, Decimal | None]:

@@ -155,6 +155,7 @@ async def _refolded(
             queries.bind_days_to_fold,
             entitlements.queries.bind_usage_to_fold,
             fold.monthly_sums,
+            limit_sums.bind_limits,
             limit_sums.limit_sums,
             limit_sums.limit_user_sums,
             limit_sums.limit_peaks,

@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     service_keys: Annotated[str, Field(alias="ARAGORA_SERVICE_KEYS", repr=False)] = ""
     price_tables: Annotated[tuple[Path, ...], NoDecode, Field(alias="ARAGORA_PRICE_TABLES")] = ()
     limits_fail_open: Annotated[bool, Field(alias="ARAGORA_LIMITS_FAIL_OPEN")] = False
+    period_close_days: Annotated[int, Field(alias="ARAGORA_PERIOD_CLOSE_DAYS", ge=0, le=60)] = 3
     host: Annotated[str, Field(alias="ARAGORA_HOST")] = "127.0.0.1"
     port: Annotated[int, Field(alias="ARAGORA_PORT", ge=0, le=65535)] = 8000
     worker_port: Annotated[int | None, Field(alias="ARAGORA_WORKER_PORT", ge=0, le=65535)] = None

@@ -16,6 +16,7 @@ from aragora.chassis.bus import readiness
 from aragora.chassis.consume import consume_policy, disconnect, drain
 from aragora.chassis.relay import Relay
 from aragora.contracts import topology
+from metering import periods
 from metering.entitlements import prepare_entitlements_session
 from metering.handlers import (
     SESSION_SETTINGS,
@@ -25,7 +26,7 @@ from metering.handlers import (
     prepare_session,
     subscribe,
 )
-from metering.housekeeping import keep_house
+from metering.housekeeping import close_months, keep_house
 from metering.log_months import open_due_month
 from metering.settings import Settings
 
@@ -45,7 +46,11 @@ async def run_worker(settings: Settings) -> None:
         asyncpg.create_pool(
             settings.database_url, min_size=1, max_size=1, init=prepare_entitlements_session
         ) as entitlements_pool,
-    ):
+        asyncpg.create_pool(
+            settings.database_url, min_size=0, max_size=1, init=periods.prepare_closing_session,
+            server_settings=periods.SESSION_SETTINGS,
+        ) as periods_pool,
+    ):  # fmt: skip
         prices = PriceBook.load(settings.price_tables)
         await open_due_month(side_pool, datetime.now(UTC))
         broker = connect_bus(settings, **consume_policy(side_pool))
@@ -63,6 +68,7 @@ async def run_worker(settings: Settings) -> None:
         log.info("worker_ready")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_house(side_pool, stop))
+            tasks.create_task(close_months(periods_pool, stop, settings.period_close_days))
             if settings.worker_port is not None:
                 from aragora.chassis.app import serve_probes  # noqa: PLC0415 - a web framework, for those who ask for it
 

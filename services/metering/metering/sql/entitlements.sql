@@ -51,10 +51,16 @@ RETURNING e.org_id
 DELETE FROM entitlement_limits WHERE org_id = ANY ($1::text[])
 
 -- name: keep_limits
-INSERT INTO entitlement_limits (org_id, meter, per, amount, place, aggregation, quantity, event_type, providers)
-SELECT $1, meter, per, amount::numeric, place, aggregation, quantity, event_type, string_to_array(providers, ',')
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-     WITH ORDINALITY AS n (meter, per, amount, aggregation, quantity, event_type, providers, place)
+INSERT INTO entitlement_limits (
+    org_id, meter, per, amount, place, aggregation, quantity, event_type, providers, overage_price_usd, overage_per
+)
+SELECT $1, meter, per, amount::numeric, place, aggregation, quantity, event_type, string_to_array(providers, ','),
+    overage_price_usd::numeric, overage_per::numeric
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[]
+) WITH ORDINALITY AS n (
+    meter, per, amount, aggregation, quantity, event_type, providers, overage_price_usd, overage_per, place
+)
 
 -- name: recount_users
 WITH dropped AS (

@@ -1,8 +1,9 @@
 -- The fold: what usage events add to the projections. There is this one and no other.
 --
 -- It sums `usage_to_fold`, which each session binds by itself: a worker to a temporary table of events that are new,
--- `verify` and `rebuild` to a stretch of the log. Months, and what is used of limits (limit_sums.sql), are sums of days. What one event counts as (debates, api_calls) and costs was decided
--- when it was recorded (projections.py), so that all that is left here is addition.
+-- `verify` and `rebuild` to a stretch of the log, closing (periods.sql) to the events of the months that it closes.
+-- Months, and what is used of limits (limit_sums.sql), are sums of days. What one event counts as (debates, api_calls)
+-- and costs was decided when it was recorded (projections.py), so that all that is left here is addition.
 
 -- name: daily_sums
 CREATE TEMP VIEW daily_sums AS
@@ -103,14 +104,23 @@ ON CONFLICT (org_id, day, user_id, event_type, provider, model) DO UPDATE SET
     response_time_ms = d.response_time_ms + excluded.response_time_ms
 
 -- name: fold_monthly
-INSERT INTO usage_monthly AS m (org_id, month, debates, api_calls, total_tokens, total_cost, events, unpriced_events)
-SELECT org_id, month, debates, api_calls, total_tokens, total_cost, events, unpriced_events
-FROM monthly_sums
-ORDER BY org_id, month
-ON CONFLICT (org_id, month) DO UPDATE SET
-    debates = m.debates + excluded.debates,
-    api_calls = m.api_calls + excluded.api_calls,
-    total_tokens = m.total_tokens + excluded.total_tokens,
-    total_cost = m.total_cost + excluded.total_cost,
-    events = m.events + excluded.events,
-    unpriced_events = m.unpriced_events + excluded.unpriced_events
+-- A month that is being closed, or is closed, gets late usage: that is noted here, and closes it once more (periods.py).
+WITH folded AS (
+    INSERT INTO usage_monthly AS m (
+        org_id, month, debates, api_calls, total_tokens, total_cost, events, unpriced_events
+    )
+    SELECT org_id, month, debates, api_calls, total_tokens, total_cost, events, unpriced_events
+    FROM monthly_sums
+    ORDER BY org_id, month
+    ON CONFLICT (org_id, month) DO UPDATE SET
+        debates = m.debates + excluded.debates,
+        api_calls = m.api_calls + excluded.api_calls,
+        total_tokens = m.total_tokens + excluded.total_tokens,
+        total_cost = m.total_cost + excluded.total_cost,
+        events = m.events + excluded.events,
+        unpriced_events = m.unpriced_events + excluded.unpriced_events
+    RETURNING m.org_id, m.month
+)
+INSERT INTO periods_to_close AS p (org_id, month, noted)
+SELECT org_id, month, 1 FROM folded WHERE month <= (SELECT max(month) FROM closing_months)
+ON CONFLICT (org_id, month) DO UPDATE SET noted = p.noted + 1

@@ -4,11 +4,20 @@
 -- all days and to the log, and give the totals. The setting `aragora.counted_from` is the first day of the month before
 -- the current one: nobody asks for the limits of months before that.
 --
+-- Which limits are counted is bound by each session too, as `limits_to_count`: those of the organizations that are not
+-- unlimited (`bind_limits`), or, where a month is closed (periods.sql), every meter that may be charged.
+--
 -- An organization's limits are looked up from its usage, always by their index (LATERAL … OFFSET 0): a planner that has
 -- not seen the table since it was empty would otherwise go through all organizations' limits for every chunk.
 
 -- name: count_from
 SELECT set_config('aragora.counted_from', $1, true)
+
+-- name: bind_limits
+CREATE TEMP VIEW limits_to_count AS
+SELECT org_id, meter, per, aggregation, quantity, event_type, providers
+FROM entitlement_limits
+WHERE amount IS NOT NULL
 
 -- name: limit_sums
 -- Of organizations. Their days are first summed without people and models: few rows are left to hold against limits.
@@ -30,8 +39,8 @@ FROM (
     GROUP BY 1, 2, 3, 4
 ) AS d
 CROSS JOIN LATERAL (
-    SELECT meter, aggregation, quantity, event_type, providers FROM entitlement_limits
-    WHERE org_id = d.org_id AND amount IS NOT NULL AND per = 'organization' AND aggregation IN ('sum', 'count')
+    SELECT meter, aggregation, quantity, event_type, providers FROM limits_to_count
+    WHERE org_id = d.org_id AND per = 'organization' AND aggregation IN ('sum', 'count')
     OFFSET 0
 ) AS l
 WHERE (l.event_type IS NULL OR l.event_type = d.event_type)
@@ -49,8 +58,8 @@ SELECT
     ) END) AS used
 FROM days_to_fold AS d
 CROSS JOIN LATERAL (
-    SELECT meter, aggregation, quantity, event_type, providers FROM entitlement_limits
-    WHERE org_id = d.org_id AND amount IS NOT NULL AND per = 'user' AND aggregation IN ('sum', 'count')
+    SELECT meter, aggregation, quantity, event_type, providers FROM limits_to_count
+    WHERE org_id = d.org_id AND per = 'user' AND aggregation IN ('sum', 'count')
     OFFSET 0
 ) AS l
 WHERE d.user_id <> '' AND d.day >= current_setting('aragora.counted_from')::date
@@ -70,8 +79,8 @@ SELECT
     )) AS used
 FROM usage_to_fold AS e
 CROSS JOIN LATERAL (
-    SELECT meter, per, aggregation, quantity, event_type, providers FROM entitlement_limits
-    WHERE org_id = e.org_id AND amount IS NOT NULL AND aggregation = 'max'
+    SELECT meter, per, aggregation, quantity, event_type, providers FROM limits_to_count
+    WHERE org_id = e.org_id AND aggregation = 'max'
     OFFSET 0
 ) AS l
 WHERE e.occurred_at >= current_setting('aragora.counted_from')::timestamp AT TIME ZONE 'UTC'
@@ -85,8 +94,8 @@ CREATE TEMP VIEW limit_sightings AS
 SELECT DISTINCT d.org_id, to_char(d.day, 'YYYY-MM') AS month, l.meter, d.user_id
 FROM days_to_fold AS d
 CROSS JOIN LATERAL (
-    SELECT meter, aggregation, quantity, event_type, providers FROM entitlement_limits
-    WHERE org_id = d.org_id AND amount IS NOT NULL AND aggregation = 'unique_users'
+    SELECT meter, aggregation, quantity, event_type, providers FROM limits_to_count
+    WHERE org_id = d.org_id AND aggregation = 'unique_users'
     OFFSET 0
 ) AS l
 WHERE d.user_id <> '' AND d.day >= current_setting('aragora.counted_from')::date

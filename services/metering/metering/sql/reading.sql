@@ -72,7 +72,7 @@ SELECT min(day) AS first_day, max(day) AS last_day FROM usage_daily WHERE org_id
 -- The plan of organization $1 and its limits, with what is used and held of them in the month $2: of the organization's,
 -- and of person $3's own. A plan without limits has one row, without a meter. A meter of unique users holds the places of
 -- people who are not counted yet.
-SELECT e.plan, e.plan_name, l.meter, l.per, l.amount, coalesce(u.used, 0) AS used,
+SELECT e.plan, e.plan_name, l.meter, l.per, l.amount, l.overage_price_usd, l.overage_per, coalesce(u.used, 0) AS used,
     CASE l.aggregation WHEN 'unique_users' THEN (
         SELECT count(*) FROM limit_holds AS w
         WHERE w.org_id = e.org_id AND w.month = $2 AND w.meter = l.meter AND w.user_id <> '' AND w.held > 0

@@ -12,7 +12,7 @@ FOR NO KEY UPDATE
 SELECT org_id, revision, plan, plan_version, plan_name FROM entitlements WHERE org_id = ANY ($1::text[])
 
 -- name: limits_of
-SELECT org_id, meter, per, amount, aggregation, quantity, event_type, providers
+SELECT org_id, meter, per, amount, aggregation, quantity, event_type, providers, overage_price_usd, overage_per
 FROM entitlement_limits
 WHERE org_id = ANY ($1::text[])
 ORDER BY org_id, place, meter, per
