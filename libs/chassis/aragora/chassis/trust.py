@@ -58,10 +58,13 @@ class Trust:
 
     async def stop(self) -> None:
         """Ends the following."""
-        tasks = [*self._tasks, *self._asking.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = {*self._tasks, *self._asking.values()}
+        while tasks:
+            # Once more, until it is heard: Python 3.11's `wait_for`, in nats-py, loses a cancellation when a message
+            # comes in the same moment.
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=0.5)
 
     async def ready(self) -> None:
         """A readiness check: returns once all revocations up to now are known."""
