@@ -121,6 +121,7 @@ METERING = [
     ),
     Entry(READERS, "GET", "/api/usage/events", query=IN_ORG),
     Entry(ADMIN_READERS, "GET", "/api/usage/organizations/{org_id}/summary"),
+    Entry(READERS, "GET", "/api/usage/periods", query=IN_ORG),
     Entry(READERS, "GET", "/api/subscription/usage/{user_id}", query=IN_ORG),
     Entry(READERS, "GET", "/api/subscription/usage/{user_id}/trends", query=IN_ORG),
     Entry(READERS, "GET", "/api/subscription/dashboard/{user_id}", query=IN_ORG),
@@ -153,5 +154,42 @@ BILLING = [
     Entry(OPERATORS, "GET", "/api/subscription/plans/{plan}/versions"),
     Entry(OPERATORS, "POST", "/api/subscription/plans/{plan}/retire", 404, where={"plan": "no_plan"}),
 ]
-TABLE = {entry.route: entry for entry in [*OPERATIONS, *ACCOUNTS, *KEYS, *ORGANIZATIONS, *METERING, *BILLING]}
+_PAGE = "https://app.example.com/billing"
+_TO_BUY = {**NO_PLAN, "success_url": _PAGE, "cancel_url": _PAGE}
+PAYMENTS = [
+    Entry(PUBLIC, "POST", "/api/webhooks/stripe", 400, body={}),
+    Entry(DECIDERS, "POST", "/api/billing/checkout", 422, body=_TO_BUY, query=IN_ORG),
+    Entry(DECIDERS, "POST", "/api/billing/portal", 409, body={"return_url": _PAGE}, query=IN_ORG),
+    Entry(DECIDERS, "POST", "/api/billing/preview", 422, body=NO_PLAN, query=IN_ORG),
+    Entry(ADMIN_READERS, "GET", "/api/billing/payment-method", query=IN_ORG),
+    Entry(READERS, "GET", "/api/billing/subscription", query=IN_ORG),
+    Entry(OPERATORS, "GET", "/api/billing/stripe/events"),
+    Entry(OPERATORS, "POST", "/api/billing/stripe/events/{event_id}/retry", 404, where={"event_id": "nobody"}),
+    Entry(OPERATORS, "GET", "/api/billing/stripe/intents"),
+    Entry(OPERATORS, "POST", "/api/billing/stripe/reconcile", 503),
+]
+_NO_INVOICE = {"invoice_id": "nobody"}
+_BILLED = "/api/billing/organizations/{org_id}"
+INVOICES = [
+    Entry(READERS, "GET", "/api/billing/invoices", query=IN_ORG),
+    Entry(READERS, "GET", "/api/billing/invoices/{invoice_id}", 404, query=IN_ORG, where=_NO_INVOICE),
+    Entry(READERS, "GET", "/api/billing/invoices/{invoice_id}/html", 404, query=IN_ORG, where=_NO_INVOICE),
+    Entry(READERS, "GET", "/api/billing/invoices/{invoice_id}/pdf", 404, query=IN_ORG, where=_NO_INVOICE),
+    Entry(READERS, "GET", "/api/billing/history", query=IN_ORG),
+    Entry(READERS, "GET", "/api/billing/usage-charges", query=IN_ORG),
+    Entry(READERS, "GET", "/api/billing/balance", query=IN_ORG),
+    Entry(DECIDERS, "POST", "/api/billing/coupons/redeem", 404, body={"code": "NO-SUCH"}, query=IN_ORG),
+    Entry(OPERATORS, "POST", "/api/billing/coupons", 422, body={}),
+    Entry(OPERATORS, "GET", "/api/billing/coupons"),
+    Entry(OPERATORS, "POST", _BILLED + "/credits", 422, body={}),
+    Entry(OPERATORS, "PUT", _BILLED + "/terms", 422, body={}),
+    Entry(OPERATORS, "GET", _BILLED + "/terms", 404),
+    Entry(OPERATORS, "DELETE", _BILLED + "/terms", 404),
+    Entry(OPERATORS, "POST", _BILLED + "/payments", 422, body={}),
+    Entry(OPERATORS, "POST", _BILLED + "/invoices/{invoice_id}/void", 404, where=_NO_INVOICE),
+]
+TABLE = {
+    entry.route: entry
+    for entry in [*OPERATIONS, *ACCOUNTS, *KEYS, *ORGANIZATIONS, *METERING, *BILLING, *PAYMENTS, *INVOICES]
+}
 """In the order in which they are asked where several are asked of one world."""

@@ -13,14 +13,13 @@ from aragora.chassis import store
 from aragora.chassis.sql import Pool
 from aragora.contracts.envelope import DomainEvent, envelope
 from aragora.contracts.events import EntitlementsChanged, OrganizationCreated, PlanPublished, SubscriptionChanged
-from billing import domain
 from billing.catalog import Catalog
 from billing.commands import Assign, Command, Comp, Enroll, Move, NotAnOrganization, Trial
-from billing.domain import Sold, Subscription
 from billing.due import settle_due
 from billing.handlers import follow
 from billing.projections import subscription_row
 from billing.settings import read_catalog
+from billing.subscription import Sold, Subscription, evolve
 from billing.subscriptions import STREAM, execute, load_plans, publish_catalog
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -134,7 +133,7 @@ async def test_rows_are_what_the_events_say(pool: Pool):
     for row in await pool.fetch(f"SELECT {columns} FROM subscriptions ORDER BY org_id"):
         state = Subscription()
         for event in await log_of(pool, row["org_id"]):
-            state = domain.evolve(state, event)
+            state = evolve(state, event)
         assert tuple(row) == subscription_row(row["org_id"], state)
     published = await pool.fetch(
         "SELECT data->>'source' AS source FROM events WHERE type = $1", PlanPublished.type_name

@@ -17,6 +17,7 @@ from aragora.contracts.events import (
     OrganizationCreated,
     SubscriptionChanged,
     SubscriptionStarted,
+    UsagePeriodClosed,
 )
 from aragora.contracts.topology import BILLING_ORGANIZATIONS
 from standalone.nats import EmbeddedNats
@@ -153,3 +154,20 @@ async def test_everything_is_said_once_more(running_billing: BillingPlatform, or
     changed = await running_billing.read("PUT", path, {"plan": "starter"})
     assert changed["plan"] == "starter"
     assert (await running_billing.hears(org, EntitlementsChanged, 3)).revision == first.revision + 1
+
+
+async def test_a_closed_month_is_heard_once(running_billing: BillingPlatform, org: str):
+    await running_billing.read("PUT", f"/api/subscription/organizations/{org}/subscription", {"plan": "starter"})
+    closed = UsagePeriodClosed(
+        month=f"{datetime.now(UTC):%Y-%m}", sequence=1, closed_at=datetime.now(UTC), totals={"debates": Decimal(99)},
+        events=99, unpriced_events=0, digest="0" * 64,
+    )  # fmt: skip
+    for _ in range(2):
+        await running_billing.tell(closed, org)
+
+    async def charged() -> list[dict[str, object]]:
+        shown: list[dict[str, object]] = await running_billing.read("GET", "/api/billing/usage-charges", org_id=org)
+        return shown
+
+    await eventually(charged, 20, what="the closed month")
+    assert [month["reason"] for month in await charged()] == ["Starter has no price for what goes beyond it."]

@@ -5,7 +5,7 @@ from importlib.resources import files
 import asyncpg
 
 from aragora.chassis import sql
-from metering import limit_fold, refold
+from metering import limit_fold, periods, refold
 from metering.handlers import prepare_session
 
 
@@ -20,8 +20,10 @@ def named_queries(service: str) -> dict[str, str]:
 
 
 async def bind_temporary_tables(connection: sql.Connection) -> None:
-    """What a worker's session has, and what the lead of a refold makes in its transaction."""
+    """What a worker's session has, what one that closes months has, and what the lead of a refold makes."""
     await prepare_session(connection)
+    await connection.execute(periods.queries.make_periods_in_hand)
+    await connection.execute(periods.queries.make_meters_in_hand)
     await connection.execute(limit_fold.queries.count_from, "2026-05-01")
     await connection.execute(limit_fold.queries.limit_totals)
     for statement in (

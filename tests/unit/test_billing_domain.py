@@ -18,9 +18,10 @@ from aragora.contracts.events import (
 from aragora.contracts.plans import Plan
 from billing import commands
 from billing.commands import Assign, Cancel, Change, Command, Comp, Enroll, Move, Resume, Settle, Trial
-from billing.domain import Pending, Sold, Subscription, decide, evolve, period_of
+from billing.domain import decide
 from billing.plans import Plans, UnknownPlan
 from billing.projections import status_of
+from billing.subscription import Pending, Sold, Subscription, evolve, period_of
 
 NOW = datetime(2026, 12, 15, 12, tzinfo=UTC)
 MONTH_END = datetime(2027, 1, 1, tzinfo=UTC)

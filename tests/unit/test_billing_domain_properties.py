@@ -9,12 +9,36 @@ from unit.test_billing_domain import NOW, PLANS
 
 from aragora.contracts.envelope import DomainEvent, restore
 from aragora.contracts.events import EntitlementsChanged
-from billing.commands import Assign, Cancel, Change, Command, Comp, Enroll, Move, Refused, Resume, Settle, Trial
-from billing.domain import Sold, Subscription, decide, evolve
+from billing.commands import (
+    Assign,
+    Cancel,
+    Change,
+    Command,
+    Comp,
+    Enroll,
+    Move,
+    Paid,
+    Reflect,
+    Refused,
+    Resume,
+    Settle,
+    Trial,
+)
+from billing.domain import decide
 from billing.projections import status_of, subscription_row
+from billing.subscription import Sold, Subscription, evolve
 
 _PLAN = st.sampled_from(["free", "pro", "max", "light", "staff"])
 _MOMENTS = st.integers(-2, 90).map(lambda days: NOW + timedelta(days=days))
+_PAID = st.builds(
+    lambda reference, plan, follows, at: Paid(
+        reference, plan, ends_at=at if follows is None else None, next_plan=follows, next_at=at if follows else None
+    ),
+    st.sampled_from(["sub_1", "sub_2"]),
+    st.sampled_from(["pro", "max"]),
+    st.none() | st.sampled_from(["pro", "max"]),
+    st.none() | st.integers(200, 300).map(lambda days: NOW + timedelta(days=days)),
+)
 _COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.just(Enroll()),
     st.just(Settle()),
@@ -25,6 +49,7 @@ _COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(Cancel, st.booleans()),
     st.builds(Trial, _PLAN, st.none() | st.integers(1, 60)),
     st.builds(Comp, _PLAN, st.none() | _MOMENTS),
+    st.builds(Reflect, st.none() | _PAID, st.booleans()),
 )
 _STEPS = st.lists(st.tuples(_COMMANDS, st.integers(0, 20)), max_size=15)
 
@@ -51,6 +76,14 @@ def test_what_always_holds(steps: list[tuple[Command, int]]):
             assert decide(state, Settle(), PLANS, now) == []
             if not isinstance(command, Move | Comp | Trial | Change):
                 assert not _again(state, command, now)
+            # What Stripe says is so, whatever there was before, and nobody else decides on it meanwhile.
+            if isinstance(command, Reflect):
+                paid = command.paid
+                assert state.paid_by == (paid.reference if paid else None)
+                assert paid is None or (state.sold is not None and state.sold.plan == paid.plan)
+                assert paid is None or (state.pending is None) == (paid.ends_at is None and paid.next_at is None)
+            elif not isinstance(command, Move | Settle | Enroll):
+                assert state.paid_by is None
             # People get nothing that costs anything by asking for it.
             if isinstance(command, Change) and not command.by_operator:
                 wanted = state.pending.sold if command.at_period_end and state.pending else state.sold
@@ -86,6 +119,8 @@ def test_in_the_end_only_what_lasts_is_left(steps: list[tuple[Command, int]]):
                 state = evolve(state, event)
     for event in decide(state, Settle(), PLANS, now + timedelta(days=40_000)):
         state = evolve(state, event)
-    lasting = Subscription(sold=state.sold, entitled=state.sold, revision=state.revision, comped=state.comped)
+    lasting = Subscription(
+        sold=state.sold, entitled=state.sold, revision=state.revision, comped=state.comped, paid_by=state.paid_by
+    )
     assert state == lasting
     assert isinstance(state.sold, Sold)

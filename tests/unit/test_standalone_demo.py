@@ -55,10 +55,12 @@ def test_the_table_shows_the_limit_that_is_nearest() -> None:
     tally.refused["delta-clinic"] += 3
     shown = {"delta-clinic": standing(totals, dashboard), "echo-school": standing(totals, None)}
     printed = io.StringIO()
-    Console(file=printed, width=100).print(view(tally, shown))
+    Console(file=printed, width=100).print(view(tally, shown, ["A bakery has paid."]))
     lines = printed.getvalue().splitlines()
     assert [line.split() for line in lines[2:]] == [
         ["delta-clinic", "Free", "9", "12", "0.5000", "debates", "90", "%", "3"],
         ["echo-school", "9", "12", "0.5000", "none", "0"],
         ["all", "18", "24", "1.0000", "3"],
+        [],
+        ["A", "bakery", "has", "paid."],
     ]

@@ -21,6 +21,13 @@ class Success(Struct, Generic[_Data]):
     success: bool = True
 
 
+class Overage(Struct):
+    """What usage beyond a limit costs: `price_usd` for each `per`, and a part of that for a part."""
+
+    price_usd: Decimal
+    per: Decimal
+
+
 class Plan(Struct):
     """A plan that may be chosen. `id` and `tier` are the same: what to name it by."""
 
@@ -37,6 +44,9 @@ class Plan(Struct):
     limits: Limits
     limits_per_user: Limits
     """What every person has of their own, within the limits of the organization."""
+    overage: dict[str, Overage]
+    """By meter. Where there is one the limit is what is included: nobody is refused there, and what follows is charged.
+    """
 
 
 class PlanVersion(Plan):

@@ -10,6 +10,7 @@ from aragora.chassis.security import Principal, authenticated, organization_of, 
 from aragora.chassis.sql import Connection, Pool
 from billing import answers, reading, subscriptions
 from billing.handlers import Clock
+from billing.payments import Payments
 from billing.subscriptions import queries
 
 router = APIRouter(tags=["subscription"])
@@ -30,6 +31,12 @@ def clock_of(request: Request) -> Clock:
     """The service's clock."""
     clock: Clock = request.app.state.billing_clock
     return clock
+
+
+def payments_of(request: Request) -> Payments:
+    """Stripe, its prices, and how long a grace period is."""
+    payments: Payments = request.app.state.billing_payments
+    return payments
 
 
 @router.get(

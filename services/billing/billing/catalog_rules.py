@@ -12,6 +12,7 @@ from aragora.contracts.plans import (
     Aggregation,
     Limit,
     Meter,
+    Overage,
     Plan,
     Quantity,
     UnknownMeter,
@@ -29,7 +30,10 @@ UNLIMITED = "unlimited"
 
 _FEATURE = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _AMOUNT = re.compile(r"-?\d+(\.\d+)?\Z", re.ASCII)
-_PLAN_KEYS = ("name", "price_usd_per_month", "seats", "trial_days", "listed", "features", "limits", "limits_per_user")
+_PLAN_KEYS = (
+    "name", "price_usd_per_month", "seats", "trial_days", "listed", "features", "limits", "limits_per_user", "overage",
+)  # fmt: skip
+_OVERAGE_KEYS = ("price_usd", "per")
 _METER_KEYS = ("aggregation", "quantity", "event_type", "provider")
 _FRACTIONAL = ("cost_usd", "seconds")
 """Quantities that come in parts. All others are counted, and their limits are whole numbers."""
@@ -74,6 +78,10 @@ def read_plan(
     if is_default and not listed:
         raise Fault((*at, "listed"), "must be true: every new organization gets this plan")
     trial_days = _whole(table.get("trial_days", 0), (*at, "trial_days"), MAX_TRIAL_DAYS)
+    shared = _limits(table.get("limits", {}), meters, (*at, "limits"), "organization")
+    own = _limits(table.get("limits_per_user", {}), meters, (*at, "limits_per_user"), "user")
+    included = {meter.name: limit for meter, limit in shared}
+    overages = _overages(table.get("overage", {}), included, (*at, "overage"))
     return Plan(
         plan=plan,
         version=1,
@@ -82,10 +90,9 @@ def read_plan(
         price_usd_per_month=price,
         seats=_unless_unlimited(required(table, "seats", at), (*at, "seats")),
         features=_features(table.get("features", {}), (*at, "features")),
-        limits=tuple(
-            Limit(meter=meter, limit=limit, per=per)
-            for name, per in (("limits", "organization"), ("limits_per_user", "user"))
-            for meter, limit in _limits(table.get(name, {}), meters, (*at, name), per)
+        limits=(
+            *(Limit(meter=meter, limit=limit, overage=overages.get(meter.name)) for meter, limit in shared),
+            *(Limit(meter=meter, limit=limit, per="user") for meter, limit in own),
         ),
         trial_days=trial_days,
         listed=listed,
@@ -158,6 +165,34 @@ def _limits(value: object, meters: Mapping[str, Meter], at: Key, per: str) -> li
         else:
             found.append((meter, Decimal(_whole(limit, key)) if counted else _amount(limit, key)))
     return found
+
+
+def _overages(value: object, included: Mapping[str, Decimal | None], at: Key) -> dict[str, Overage]:
+    found = {}
+    for meter, said in sorted(table_at(value, at).items()):
+        key = (*at, meter)
+        if meter not in included:
+            raise Fault(key, "has a price, but the plan has no limit on it; say how much is included, 0 for nothing")
+        if included[meter] is None:
+            raise Fault(key, "has a price, but is unlimited, so that nothing goes beyond; set a limit, or take it out")
+        table, price_at = ({"price_usd": said}, key) if not isinstance(said, dict) else (said, (*key, "price_usd"))
+        known_keys(table, _OVERAGE_KEYS, key)
+        price = _amount(required(table, "price_usd", key), price_at, MAX_PRICE)
+        if price == 0:
+            raise Fault(price_at, f'is 0, so that nothing is ever charged; write "{UNLIMITED}" as the limit instead')
+        per = _whole(table.get("per", 1), (*key, "per"))
+        if not _divides_evenly(per):
+            raise Fault((*key, "per"), f"is {per}, by which a price has no exact share; use 1, 10, 1000, 1000000, …")
+        found[meter] = Overage(price_usd=price, per=Decimal(per))
+    return found
+
+
+def _divides_evenly(per: int) -> bool:
+    # Only twos and fives: then every price divided by it ends.
+    for factor in (2, 5):
+        while per and per % factor == 0:
+            per //= factor
+    return per == 1
 
 
 def _features(value: object, at: Key) -> dict[str, bool]:

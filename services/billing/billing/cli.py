@@ -16,6 +16,7 @@ from aragora.contracts.plans import Plan
 from billing import plans, subscriptions
 from billing.catalog import CatalogError
 from billing.settings import CATALOGS, Settings, read_catalog
+from billing.stripe_gateway import StripeAway, StripeNotConfigured, StripeRefused
 
 app = typer.Typer(help="What is owed: plans, subscriptions, entitlements.", no_args_is_help=True)
 console = Console()
@@ -78,6 +79,31 @@ def announce() -> None:
         console.print(f"Announced {len(known.ids)} plans and {count:,} organizations; a running worker publishes it.")
 
     with_database(settings.database_url, say)
+
+
+@app.command()
+def reconcile() -> None:
+    """Compare every subscription with Stripe's, and repair what lost webhooks left.
+
+    The worker does so by itself once a day.
+    """
+    from billing.reconciling import reconcile_all  # noqa: PLC0415 - see `api`
+
+    settings = _settings("billing-reconcile")
+    try:
+        found = uvloop.run(reconcile_all(settings, datetime.now(UTC)))
+    except (StripeNotConfigured, StripeAway, StripeRefused) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    console.print(
+        f"{found.subscriptions:,} live subscriptions at Stripe; {len(found.repaired):,} organizations repaired."
+    )
+    for org_id in found.repaired:
+        console.print(f"  repaired {org_id}", highlight=False)
+    for subscription in found.unknown:
+        console.print(
+            f"  {subscription} is nobody's here: see who its customer is in Stripe's dashboard", highlight=False
+        )
 
 
 @app.command()

@@ -63,7 +63,33 @@ class Settle:
     """Nothing but what is due."""
 
 
-Command = Enroll | Assign | Change | Cancel | Resume | Trial | Comp | Move | Settle
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What somebody pays for, as Stripe says."""
+
+    reference: str
+    """Stripe's subscription."""
+    plan: str
+    """What is in force now."""
+    ends_at: datetime | None = None
+    """When it ends, if it is cancelled."""
+    next_plan: str | None = None
+    """What follows at `next_at`, and is paid by the same subscription."""
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reflect:
+    """What is paid for is in force, and what is not, no longer. What an operator gave stays while nobody pays.
+
+    `unpaid`: a grace period ran out, which ends an operator's plan too.
+    """
+
+    paid: Paid | None
+    unpaid: bool = False
+
+
+Command = Enroll | Assign | Change | Cancel | Resume | Trial | Comp | Move | Settle | Reflect
 
 
 class Refused(Exception):
@@ -88,6 +114,10 @@ class NothingToCancel(Refused):
 
 class NothingToResume(Refused):
     """Neither a cancellation nor a change is pending. Choose a plan instead."""
+
+
+class PaidThroughStripe(Refused):
+    """Somebody pays for the plan at Stripe. End that first."""
 
 
 class PlanNotOffered(Refused):

@@ -6,7 +6,6 @@ another version, than that announced last.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from aragora.contracts.envelope import DomainEvent
@@ -31,118 +30,18 @@ from billing.commands import (
     NothingToCancel,
     NothingToResume,
     NotSubscribed,
+    PaidThroughStripe,
     PaymentNeeded,
     PlanNotOffered,
+    Reflect,
     Resume,
     Settle,
     Trial,
 )
 from billing.plans import Plans
+from billing.subscription import Pending, Sold, Subscription, evolve, period_end
 
 MAX_COMP = timedelta(days=36525)
-
-
-@dataclass(frozen=True, slots=True)
-class Sold:
-    """A version of a plan."""
-
-    plan: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """What follows at the end of the period: another plan; after a cancellation (None) the default plan."""
-
-    at: datetime
-    sold: Sold | None
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What an organization has. Before it has a plan, `sold` is None."""
-
-    sold: Sold | None = None
-    trial_ends_at: datetime | None = None
-    comped: bool = False
-    """Free of charge, by an operator's decision."""
-    comp_until: datetime | None = None
-    """When the comp ends; None: by decision only."""
-    beneath: Sold | None = None
-    """What comes back after a trial or comp that ends by itself; None: the default plan."""
-    beneath_is_comped: bool = False
-    pending: Pending | None = None
-    entitled: Sold | None = None
-    """What `EntitlementsChanged` said last."""
-    revision: int = 0
-    """Its revision."""
-
-    @property
-    def ends_at(self) -> datetime | None:
-        """When a trial or comp ends by itself."""
-        return self.trial_ends_at or self.comp_until
-
-    @property
-    def due_at(self) -> datetime | None:
-        """When something happens by itself next."""
-        moments = [one for one in (self.ends_at, self.pending and self.pending.at) if one]
-        return min(moments, default=None)
-
-    @property
-    def is_plain(self) -> bool:
-        """Neither trial nor comp, and nothing pending."""
-        return self.trial_ends_at is None and not self.comped and self.pending is None
-
-
-def period_of(now: datetime) -> tuple[datetime, datetime]:
-    """The billing period: the calendar month in UTC, its end excluded."""
-    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return start, (start + timedelta(days=32)).replace(day=1)
-
-
-def period_end(state: Subscription, now: datetime) -> datetime:
-    """When the plan in force ends, if it is cancelled: with its trial or comp, else with the billing period."""
-    return state.ends_at or period_of(now)[1]
-
-
-def evolve(state: Subscription, event: DomainEvent) -> Subscription:
-    """The subscription after an event."""
-    match event:
-        case SubscriptionStarted():
-            return replace(state, sold=Sold(event.plan, event.plan_version))
-        case SubscriptionChanged(at_period_end=True):
-            return replace(state, pending=Pending(event.effective_at, Sold(event.plan, event.plan_version)))
-        case SubscriptionChanged(reason="version_moved"):
-            return replace(state, sold=Sold(event.plan, event.plan_version))
-        case SubscriptionChanged():
-            return _changed(state, event)
-        case SubscriptionCancelled(at_period_end=True):
-            return replace(state, pending=Pending(event.ends_at, None))
-        case SubscriptionResumed():
-            return replace(state, pending=None)
-        case EntitlementsChanged():
-            return replace(state, entitled=Sold(event.plan, event.plan_version), revision=event.revision)
-    return state  # a cancellation with effect at once: the change to the default plan follows it
-
-
-def _changed(state: Subscription, event: SubscriptionChanged) -> Subscription:
-    comped = event.reason == "comp" or (event.reason in ("trial_ended", "comp_ended") and state.beneath_is_comped)
-    beneath, beneath_is_comped = None, False
-    if event.trial_ends_at or event.comp_until:
-        # What ends by itself comes to lie on what does not.
-        lasting = state.ends_at is None
-        beneath = state.sold if lasting else state.beneath
-        beneath_is_comped = state.comped if lasting else state.beneath_is_comped
-    return replace(
-        state,
-        sold=Sold(event.plan, event.plan_version),
-        trial_ends_at=event.trial_ends_at,
-        comped=comped,
-        comp_until=event.comp_until,
-        beneath=beneath,
-        beneath_is_comped=beneath_is_comped,
-        pending=None,
-    )
 
 
 def decide(state: Subscription, command: Command, plans: Plans, now: datetime) -> list[DomainEvent]:
@@ -162,7 +61,7 @@ def decide(state: Subscription, command: Command, plans: Plans, now: datetime) -
 
     while state.due_at is not None and state.due_at <= now:
         then(_due(state, plans))
-    if state.sold is None and isinstance(command, Enroll | Assign | Trial | Comp):
+    if state.sold is None and isinstance(command, Enroll | Assign | Trial | Comp | Reflect):
         first = plans.current(command.plan) if isinstance(command, Assign) else plans.default
         then(SubscriptionStarted(plan=first.plan, plan_version=first.version))
     then(*_decide(state, command, plans, now))
@@ -198,7 +97,11 @@ def _decide(state: Subscription, command: Command, plans: Plans, now: datetime) 
         return []
     if state.sold is None:
         raise NotSubscribed("The organization has no subscription; an operator starts one with PUT.")
+    if state.paid_by is not None and not isinstance(command, Move | Reflect):
+        raise PaidThroughStripe("The plan is paid for through Stripe: cancel that first; the default plan follows.")
     match command:
+        case Reflect():
+            return _reflect(state, command, plans, now)
         case Assign():
             return [] if state.is_plain and state.sold.plan == command.plan else _to(state, command.plan, plans, now)
         case Change():
@@ -224,14 +127,45 @@ def _decide(state: Subscription, command: Command, plans: Plans, now: datetime) 
             return _to(state, command.plan, plans, now, reason="comp", comp_until=command.until)
 
 
+def _reflect(state: Subscription, command: Reflect, plans: Plans, now: datetime) -> Sequence[DomainEvent]:
+    paid = command.paid
+    if paid is None:
+        default = Sold(plans.default.plan, plans.default.version)
+        if state.paid_by is None and (not command.unpaid or state.sold == default):
+            return []
+        return [_change(state, default, now, reason="unpaid" if command.unpaid else "payment_ended")]
+    events: list[DomainEvent] = []
+    wanted = _kept_or_current(state, paid.plan, plans)
+    if state.paid_by != paid.reference or state.sold != wanted:
+        events.append(_change(state, wanted, now, reason="paid", payment_reference=paid.reference))
+        state = evolve(state, events[0])
+    follows = None
+    if paid.ends_at is not None:
+        follows = Pending(paid.ends_at, None)
+    elif paid.next_plan is not None and paid.next_at is not None:
+        follows = Pending(paid.next_at, Sold(paid.next_plan, plans.current(paid.next_plan).version))
+    if follows is None:
+        resumed = SubscriptionResumed(plan=wanted.plan, plan_version=wanted.version)
+        return [*events, resumed] if state.pending is not None else events
+    if state.pending == follows:
+        return events
+    if follows.sold is not None:
+        then = _change(state, follows.sold, follows.at, reason="chosen", at_period_end=True)
+        return [*events, then]
+    ends = SubscriptionCancelled(plan=wanted.plan, plan_version=wanted.version, ends_at=follows.at, at_period_end=True)
+    return [*events, ends]
+
+
 def _choose(state: Subscription, command: Change, plans: Plans, now: datetime) -> Sequence[DomainEvent]:
     plan = plans.current(command.plan)
     if not command.by_operator:
         if not plan.listed:
             raise PlanNotOffered(f"{plan.name} is not offered; GET /api/subscription/plans lists what is.")
         if plan.price_usd_per_month > 0:
-            raise PaymentNeeded(f"{plan.name} costs USD {plan.price_usd_per_month} a month: it begins with a checkout, "
-                                "or an operator's decision, and not by asking.")  # fmt: skip
+            raise PaymentNeeded(
+                f"{plan.name} costs USD {plan.price_usd_per_month} a month: it begins with a checkout (POST "
+                "/api/billing/checkout), or an operator's decision, and not by asking."
+            )
     if state.sold is not None and state.sold.plan == plan.plan and state.is_plain:
         raise AlreadyOnPlan(f"The organization has {plan.name} already.")
     reason = "operator" if command.by_operator else "chosen"

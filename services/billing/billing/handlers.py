@@ -1,4 +1,5 @@
-"""What billing does when auth tells of organizations and people. Every side effect of the consumer is in this file.
+"""What billing does when auth tells of organizations and people. Every side effect of the consumer is in this file;
+what follows when metering closes a month of usage is in `usage_periods`.
 
 A batch of messages is one transaction, and handling one twice changes nothing: an organization that has a subscription
 is left alone, of two things said about a member the one that happened later counts, in whatever order they come, and
@@ -18,7 +19,7 @@ from aragora.chassis.sql import Connection, Pool
 from aragora.contracts import topology
 from aragora.contracts.envelope import DomainEvent, Envelope, decode
 from aragora.contracts.events import MemberJoined, MemberRemoved, OrganizationCreated, OrganizationDeleted, UserErased
-from billing import subscriptions
+from billing import stripe_kinds, subscriptions, usage_periods
 from billing.commands import Cancel, Command, Enroll, NothingToCancel, NotSubscribed
 from billing.plans import Plans
 from billing.subscriptions import queries
@@ -30,8 +31,8 @@ FETCH_SECONDS = 0.5
 
 
 def subscribe(broker: NatsBroker, pool: Pool, clock: Clock) -> None:
-    """Listen to auth. What becomes of a failed batch is for `chassis.consume`."""
-    consumer = topology.BILLING_ORGANIZATIONS
+    """Listen to auth and metering. What becomes of a failed batch is for `chassis.consume`."""
+    consumer, periods = topology.BILLING_ORGANIZATIONS, topology.BILLING_USAGE_PERIODS
 
     @broker.subscriber(
         "events.auth.*.*",
@@ -44,6 +45,18 @@ def subscribe(broker: NatsBroker, pool: Pool, clock: Clock) -> None:
     )
     async def follow_auth(message: Annotated[NatsBatchMessage, Context("message")]) -> None:
         await follow(pool, [one.data for one in message.raw_message], clock())
+
+    @broker.subscriber(
+        periods.filter_subjects[0],
+        stream=JStream(periods.stream, declare=False),
+        durable=periods.name,
+        inbox_prefix=f"{topology.BILLING.inbox_prefix}.".encode(),
+        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
+        title=periods.name,
+        description=periods.description,
+    )
+    async def follow_metering(message: Annotated[NatsBatchMessage, Context("message")]) -> None:
+        await usage_periods.follow_metering(pool, [one.data for one in message.raw_message], clock())
 
 
 async def follow(pool: Pool, messages: Sequence[bytes], now: datetime) -> None:
@@ -68,8 +81,9 @@ async def _follow(connection: Connection, envelope: Envelope, event: DomainEvent
             await _execute(connection, envelope, Enroll(), known, now)
             await connection.execute(queries.save_member, org_id, event.owner_id, True, *said)
         case OrganizationDeleted():
-            with suppress(NothingToCancel, NotSubscribed):
-                await _execute(connection, envelope, Cancel(at_period_end=False), known, now)
+            if not await stripe_kinds.end_payments(connection, org_id, now):
+                with suppress(NothingToCancel, NotSubscribed):
+                    await _execute(connection, envelope, Cancel(at_period_end=False), known, now)
             await connection.execute(queries.close_organization, org_id, envelope.time)
         case MemberJoined() | MemberRemoved():
             joined = isinstance(event, MemberJoined)

@@ -12,15 +12,20 @@ from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
-from billing import api, plans_api, subscriptions_api
+from billing import api, invoices_api, ledger_api, payments_api, plans_api, subscriptions_api, terms_api, webhooks_api
 from billing.handlers import Clock
+from billing.payments import paying_with
 from billing.settings import Settings
+from billing.stripe_kinds import KINDS
 from billing.worker import connect_bus, now_utc, publish
 
 VERSION = "0.1.0"
 TITLE = "Aragora Billing"
 DESCRIPTION = "Plans, subscriptions, and what they entitle to."
-routers = (api.router, subscriptions_api.router, plans_api.router)
+routers = (
+    api.router, subscriptions_api.router, plans_api.router, payments_api.router, webhooks_api.router,
+    invoices_api.router, ledger_api.router, terms_api.router,
+)  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,10 +50,12 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
         async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=10, command_timeout=30) as pool:
             app.state.billing_pool = pool
             app.state.billing_clock = clock
+            app.state.billing_settings = settings
             app.state.billing_meters = await publish(pool, settings, clock)
             app.state.readiness |= bus.readiness(pool, broker)
             try:
-                async with trusting(app, await broker.connect()):
+                async with paying_with(settings, pool, KINDS) as payments, trusting(app, await broker.connect()):
+                    app.state.billing_payments = payments
                     yield
             finally:
                 await disconnect(broker)

@@ -21,6 +21,7 @@ router = APIRouter(prefix="/api/subscription/plans/{plan}", tags=["plans"])
 is_operator = Security(require("operator"))
 PlanId = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
+_PRICE = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 _AMOUNT = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}]}
 _BODY = {
     "type": "object",
@@ -35,6 +36,21 @@ _BODY = {
         "features": {"type": "object", "additionalProperties": {"type": "boolean"}},
         "limits": {"type": "object", "additionalProperties": _AMOUNT, "description": "By meter. null: unlimited"},
         "limits_per_user": {"type": "object", "additionalProperties": _AMOUNT},
+        "overage": {
+            "type": "object",
+            "description": "By meter that has a limit: the price of what goes beyond",
+            "additionalProperties": {
+                "anyOf": [
+                    *_PRICE["anyOf"],
+                    {
+                        "type": "object",
+                        "required": ["price_usd"],
+                        "additionalProperties": False,
+                        "properties": {"price_usd": _PRICE, "per": {"type": "integer", "minimum": 1}},
+                    },
+                ]
+            },
+        },
     },
 }
 answers_version = documented(answers.Success[answers.PlanVersion], "The version that is sold now", money="number")

@@ -8,8 +8,8 @@ import msgspec
 
 from aragora.contracts.events import PlanPublished
 from aragora.contracts.plans import Plan
-from billing.domain import Subscription
 from billing.plans import Plans
+from billing.subscription import Subscription
 
 if TYPE_CHECKING:
     import asyncpg
@@ -63,5 +63,5 @@ def subscription_row(org_id: str, state: Subscription) -> tuple[Any, ...]:
     return (
         org_id, sold.plan, sold.version, status_of(state), state.trial_ends_at, state.comp_until,
         then.plan if then else None, then.version if then else None, pending.at if pending else None,
-        state.due_at, state.revision,
+        state.due_at, state.revision, state.paid_by,
     )  # fmt: skip

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from aragora.contracts.plans import Limit, Plan
 from billing import answers
-from billing.domain import period_of
 from billing.plans import Plans
 from billing.projections import Row, plan_of
+from billing.subscription import period_of
 
 CURRENCY = "USD"
 _DOCUMENTED = {"cost_usd": "monthly_cost", "debates": "debates_per_month"}
@@ -81,4 +81,9 @@ def _shown(plan: Plan) -> dict[str, Any]:
         "features": plan.features,
         "limits": limits_of(plan.limits, "organization"),
         "limits_per_user": limits_of(plan.limits, "user"),
+        "overage": {
+            one.meter.name: answers.Overage(one.overage.price_usd, one.overage.per)
+            for one in plan.limits
+            if one.overage
+        },
     }

@@ -1,16 +1,31 @@
 """Settings, from environment variables (docs/configuration.md). Every default is safe on one's own machine."""
 
+import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, FilePath, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from billing.catalog import Catalog, CatalogError, parse
 
 CATALOGS = ("aragora", "alwrity")
 """The catalogs that come with the service, by the name to choose them with."""
+
+
+PRICE_VARIABLE = "STRIPE_PRICE_"
+
+
+def price_variable(plan: str) -> str:
+    """The environment variable that holds Stripe's price of a plan: STRIPE_PRICE_STARTER for `starter`."""
+    return PRICE_VARIABLE + plan.upper().replace("-", "_")
+
+
+def prices_from_environment() -> Mapping[str, str]:
+    """Stripe's prices by variable, as far as they are set."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PRICE_VARIABLE) and value.strip()}
 
 
 class Settings(BaseSettings):
@@ -29,6 +44,15 @@ class Settings(BaseSettings):
     worker_port: Annotated[int | None, Field(alias="ARAGORA_WORKER_PORT", ge=0, le=65535)] = None
     drain_seconds: Annotated[float, Field(alias="ARAGORA_DRAIN_SECONDS", ge=0)] = 0.0
     log_level: Annotated[str, Field(alias="ARAGORA_LOG_LEVEL")] = "INFO"
+    grace_days: Annotated[int, Field(alias="ARAGORA_PAYMENT_GRACE_DAYS", ge=1, le=365)] = 10
+    stripe_secret_key: Annotated[str, Field(alias="STRIPE_SECRET_KEY", repr=False)] = ""
+    stripe_webhook_secret: Annotated[str, Field(alias="STRIPE_WEBHOOK_SECRET", repr=False)] = ""
+    stripe_api_base: Annotated[str, Field(alias="STRIPE_API_BASE")] = ""
+    stripe_prices: Annotated[Mapping[str, str], Field(default_factory=prices_from_environment)]
+    """Stripe's prices by variable: several, separated by commas, where older ones still have subscribers."""
+    invoice_day: Annotated[int, Field(alias="ARAGORA_INVOICE_DAY", ge=1, le=28)] = 5
+    invoice_from: Annotated[str, Field(alias="ARAGORA_INVOICE_FROM", min_length=1)] = "Aragora"
+    invoice_font: Annotated[FilePath | None, Field(alias="ARAGORA_INVOICE_FONT")] = None
     log_format: Annotated[str, Field(alias="ARAGORA_LOG_FORMAT", pattern="^(json|console)$")] = "json"
 
     @field_validator("catalog")

@@ -9,11 +9,11 @@ from aragora.chassis.sql import Connection
 from aragora.contracts.envelope import DomainEvent
 from aragora.contracts.events import PLATFORM, PlanPublished
 from aragora.contracts.plans import Plan
-from billing import domain, plans, projections
+from billing import domain, plans, projections, subscription
 from billing.catalog import Catalog
 from billing.commands import Command, NotAnOrganization
-from billing.domain import Subscription
 from billing.plans import History, Plans
+from billing.subscription import Subscription
 
 STREAM = "subscription"
 """The stream of an organization's subscription."""
@@ -49,7 +49,7 @@ async def execute(
             conn,
             STREAM,
             lambda state: domain.decide(state, command, known, now),
-            domain.evolve,
+            subscription.evolve,
             Subscription(),
             org_id=org_id,
             occurred_at=now,
@@ -69,7 +69,9 @@ async def announce(conn: Connection, org_id: str, known: Plans, *, now: datetime
             return []
         return [domain.entitlements(known.version(state.entitled.plan, state.entitled.version), state.revision)]
 
-    await store.decide_and_append(conn, STREAM, again, domain.evolve, Subscription(), org_id=org_id, occurred_at=now)
+    await store.decide_and_append(
+        conn, STREAM, again, subscription.evolve, Subscription(), org_id=org_id, occurred_at=now
+    )
 
 
 async def publish(

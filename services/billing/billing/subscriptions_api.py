@@ -1,7 +1,5 @@
 """HTTP for an organization's owners and for operators: start, change, cancel, resume, trial, comp, move."""
 
-from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Annotated
 
 import structlog
@@ -11,13 +9,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from aragora.chassis.answering import documented
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, authorize_org, require
-from aragora.chassis.store import VersionConflict
 from aragora.contracts.keys import OPERATOR
-from billing import answers, commands, subscriptions
-from billing.api import OrgId, answer_subscription, clock_of, pool_of
+from billing import answers, commands, paid_changes, subscriptions
+from billing.api import OrgId, answer_subscription, clock_of, payments_of, pool_of
 from billing.catalog_rules import MAX_TRIAL_DAYS
-from billing.commands import Command, InvalidPeriod, Refused
-from billing.plans import UnknownPlan
+from billing.commands import Command
+from billing.paid_changes import Choice
+from billing.refusals import as_problems
 
 router = APIRouter(prefix="/api/subscription/organizations/{org_id}/subscription", tags=["subscription"])
 Person = Annotated[Principal, Security(require(OPERATOR, people=True))]
@@ -26,16 +24,9 @@ is_operator = Security(require(OPERATOR))
 PlanId = Annotated[str, Field(min_length=1, max_length=63, description="As /api/subscription/plans names it")]
 AtPeriodEnd = Annotated[bool, Field(description="At the end of the billing period, trial or comp; else at once")]
 
-_STATUS: Mapping[type[Refused], HTTPStatus] = {
-    commands.NotSubscribed: HTTPStatus.NOT_FOUND,
-    commands.NotAnOrganization: HTTPStatus.NOT_FOUND,
-    commands.PaymentNeeded: HTTPStatus.PAYMENT_REQUIRED,
-    commands.PlanNotOffered: HTTPStatus.FORBIDDEN,
-}
-"""The others say that there is nothing to do: 409."""
-
 answers_subscription = documented(answers.Success[answers.Subscription], "The subscription", money="number")
-refusals = responses(400, 401, 403, 404, 409, 422)
+refused = responses(400, 401, 403, 404, 409, 422)
+refused_by_stripe = responses(402, 503) | refused
 
 
 class _Body(BaseModel):
@@ -80,7 +71,7 @@ async def read_subscription(request: Request, principal: Person, org_id: OrgId) 
         return await answer_subscription(request, connection, org_id)
 
 
-@router.put("", summary="Give a plan", dependencies=[is_operator], responses=answers_subscription | refusals)
+@router.put("", summary="Give a plan", dependencies=[is_operator], responses=answers_subscription | refused)
 async def assign(request: Request, org_id: OrgId, body: PlanChoice) -> Response:
     """Gives the organization this plan now, from whatever it had; one that is not known yet is enrolled by it.
 
@@ -89,43 +80,69 @@ async def assign(request: Request, org_id: OrgId, body: PlanChoice) -> Response:
     return await _execute(request, org_id, commands.Assign(body.plan))
 
 
-@router.post("/change", summary="Change the plan", responses=answers_subscription | responses(402) | refusals)
+@router.post("/change", summary="Change the plan", responses=answers_subscription | refused_by_stripe)
 async def change(request: Request, principal: Person, org_id: OrgId, body: PlanChange) -> Response:
     """Another plan, at once or at the end of the period. An owner or admin may choose a listed plan that costs nothing:
     a paid one begins with a checkout (402). An operator may choose any.
+
+    Who pays through Stripe already may choose any that is sold. A higher one begins when the difference is paid (402 if
+    it is not), a lower one at once, with a credit for what is left of the period.
     """
     _may_decide(principal, org_id)
     by_operator = OPERATOR in principal.scopes
-    return await _execute(request, org_id, commands.Change(body.plan, body.at_period_end, by_operator))
+    reference = await _paid_by(request, org_id)
+    if reference is None:
+        return await _execute(request, org_id, commands.Change(body.plan, body.at_period_end, by_operator))
+    choice = Choice(body.plan, body.at_period_end, by_operator)
+    with as_problems():
+        async with pool_of(request).acquire() as connection:
+            known = await subscriptions.load_plans(connection)
+        await paid_changes.change(payments_of(request), reference, org_id, choice, known, clock_of(request)())
+    return await _answer(request, org_id)
 
 
-@router.post("/cancel", summary="Cancel", responses=answers_subscription | refusals)
+@router.post("/cancel", summary="Cancel", responses=answers_subscription | refused_by_stripe)
 async def cancel(request: Request, principal: Person, org_id: OrgId, body: Cancellation | None = None) -> Response:
-    """Ends the plan, at the end of the period unless told otherwise. The default plan follows."""
+    """Ends the plan, at the end of the period unless told otherwise. The default plan follows.
+
+    Nothing is given back for what is left of a period that was paid for.
+    """
     _may_decide(principal, org_id)
-    return await _execute(request, org_id, commands.Cancel((body or Cancellation()).at_period_end))
+    at_period_end = (body or Cancellation()).at_period_end
+    reference = await _paid_by(request, org_id)
+    if reference is None:
+        return await _execute(request, org_id, commands.Cancel(at_period_end))
+    with as_problems():
+        now = clock_of(request)()
+        await paid_changes.cancel(payments_of(request), reference, org_id, now, at_period_end=at_period_end)
+    return await _answer(request, org_id)
 
 
-@router.post("/resume", summary="Resume", responses=answers_subscription | refusals)
+@router.post("/resume", summary="Resume", responses=answers_subscription | refused_by_stripe)
 async def resume(request: Request, principal: Person, org_id: OrgId) -> Response:
     """Takes back a cancellation, or a change at the end of the period, that has not taken effect yet."""
     _may_decide(principal, org_id)
-    return await _execute(request, org_id, commands.Resume())
+    reference = await _paid_by(request, org_id)
+    if reference is None:
+        return await _execute(request, org_id, commands.Resume())
+    with as_problems():
+        await paid_changes.resume(payments_of(request), reference, org_id, clock_of(request)())
+    return await _answer(request, org_id)
 
 
-@router.post("/trial", summary="Give a trial", dependencies=[is_operator], responses=answers_subscription | refusals)
+@router.post("/trial", summary="Give a trial", dependencies=[is_operator], responses=answers_subscription | refused)
 async def trial(request: Request, org_id: OrgId, body: TrialChoice) -> Response:
     """A plan to try for some days; afterwards what the organization had before. Given again, it begins again."""
     return await _execute(request, org_id, commands.Trial(body.plan, body.days))
 
 
-@router.post("/comp", summary="Comp", dependencies=[is_operator], responses=answers_subscription | refusals)
+@router.post("/comp", summary="Comp", dependencies=[is_operator], responses=answers_subscription | refused)
 async def comp(request: Request, org_id: OrgId, body: CompChoice) -> Response:
     """A plan free of charge, until a moment (afterwards what the organization had before) or until further notice."""
     return await _execute(request, org_id, commands.Comp(body.plan, body.until))
 
 
-@router.post("/move", summary="Move version", dependencies=[is_operator], responses=answers_subscription | refusals)
+@router.post("/move", summary="Move version", dependencies=[is_operator], responses=answers_subscription | refused)
 async def move(request: Request, org_id: OrgId) -> Response:
     """Moves the organization from the version of its plan that it was sold to the current one."""
     return await _execute(request, org_id, commands.Move())
@@ -137,21 +154,22 @@ def _may_decide(principal: Principal, org_id: str) -> None:
         raise Problem(403, "Only an owner or admin of the organization may decide on its plan.")
 
 
+async def _paid_by(request: Request, org_id: str) -> str | None:
+    """Stripe's subscription that pays for the plan."""
+    row = await pool_of(request).fetchrow(subscriptions.queries.subscription_of, org_id)
+    return row["payment_reference"] if row else None
+
+
+async def _answer(request: Request, org_id: str) -> Response:
+    async with pool_of(request).acquire() as connection:
+        return await answer_subscription(request, connection, org_id)
+
+
 async def _execute(request: Request, org_id: str, command: Command) -> Response:
     correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
     async with pool_of(request).acquire() as connection:
         known = await subscriptions.load_plans(connection)
         now = clock_of(request)()
-        try:
+        with as_problems():
             await subscriptions.execute(connection, org_id, command, known, now=now, correlation_id=correlation_id)
-        except UnknownPlan as error:
-            wrong = [(None, "plan", str(error.args[0]))]
-            raise Problem(422, "Mend the fields listed in errors.", errors=wrong) from error
-        except InvalidPeriod as error:
-            wrong = [(None, error.field, str(error))]
-            raise Problem(422, "Mend the fields listed in errors.", errors=wrong) from error
-        except Refused as error:
-            raise Problem(_STATUS.get(type(error), HTTPStatus.CONFLICT), str(error)) from error
-        except VersionConflict as error:
-            raise Problem(409, "Others are changing this subscription; look at it and try again.") from error
         return await answer_subscription(request, connection, org_id)

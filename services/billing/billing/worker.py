@@ -16,9 +16,12 @@ from aragora.chassis.relay import Relay
 from aragora.chassis.sql import Pool
 from aragora.contracts import topology
 from aragora.contracts.plans import Meter
+from billing.collecting import follow_payments
 from billing.due import follow_the_clock
 from billing.handlers import Clock, subscribe
+from billing.payments import paying_with
 from billing.settings import Settings, read_catalog
+from billing.stripe_kinds import KINDS
 from billing.subscriptions import publish_catalog, queries
 
 FORGET_AFTER = timedelta(days=35)
@@ -46,7 +49,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=4) as pool:
+    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=6) as pool:
         await publish(pool, settings, clock)
         async with pool.acquire() as connection:
             await inbox.forget_before(connection, clock() - FORGET_AFTER)
@@ -61,8 +64,9 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
         relay = Relay(pool, send)
         relay.start()
         log.info("worker_ready")
-        async with asyncio.TaskGroup() as tasks:
+        async with paying_with(settings, pool, KINDS) as payments, asyncio.TaskGroup() as tasks:
             tasks.create_task(follow_the_clock(pool, clock, stop))
+            tasks.create_task(follow_payments(payments, clock, stop))
             if settings.worker_port is not None:
                 from aragora.chassis.app import serve_probes  # noqa: PLC0415 - a web framework, for those who ask for it
 

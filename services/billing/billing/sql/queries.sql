@@ -23,17 +23,18 @@ SELECT DISTINCT plan FROM subscription_plans WHERE source = 'catalog' ORDER BY p
 -- name: save_subscription
 INSERT INTO subscriptions (
     org_id, plan, plan_version, status, trial_ends_at, comp_until, pending_plan, pending_version, pending_at, due_at,
-    revision
+    revision, payment_reference
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (org_id) DO UPDATE SET
     plan = excluded.plan, plan_version = excluded.plan_version, status = excluded.status,
     trial_ends_at = excluded.trial_ends_at, comp_until = excluded.comp_until, pending_plan = excluded.pending_plan,
     pending_version = excluded.pending_version, pending_at = excluded.pending_at, due_at = excluded.due_at,
-    revision = excluded.revision
+    revision = excluded.revision, payment_reference = excluded.payment_reference
 
 -- name: subscription_of
-SELECT org_id, plan, plan_version, status, trial_ends_at, comp_until, pending_plan, pending_version, pending_at
+SELECT org_id, plan, plan_version, status, trial_ends_at, comp_until, pending_plan, pending_version, pending_at,
+       payment_reference
 FROM subscriptions WHERE org_id = $1
 
 -- name: due_organizations
