@@ -35,7 +35,10 @@ async def environment() -> AsyncIterator[dict[str, str]]:
             log = stack.enter_context((folder / "up.log").open("w+"))
             async with servers.starting_alone():
                 up = await asyncio.create_subprocess_exec(
-                    BIN / "aragora", "up", "--port", str(port), "--workers", "1", env=variables, stdout=log, stderr=log
+                    *(BIN / "aragora", "up", "--simulate-stripe", "--port", str(port), "--workers", "1"),
+                    env=variables,
+                    stdout=log,
+                    stderr=log,
                 )
                 stack.push_async_callback(end, up)
 

@@ -62,6 +62,10 @@ async def test_it_shows_where_everything_is_stops_cleanly_and_keeps_the_data(up:
         assert (await client.get("/docs")).status_code == 200
         assert (await client.post("/api/usage/events", json=EVENT)).status_code == 202
         assert await eventually(lambda: _total_cost(client)) == "0.0165"
+        pages = dict.fromkeys(("success_url", "cancel_url"), "https://example.com")
+        refused = await client.post("/api/billing/checkout?org_id=acme", json={"plan": "starter", **pages})
+        assert (refused.status_code, "STRIPE_SECRET_KEY is not set" in refused.text) == (503, True), refused.text
+    assert "stripe-simulator" not in first.running.services
     family = _descendants(first.process.pid)
     assert await first.end(signal.SIGINT) == 0
     assert "Stopped." in first.printed
@@ -132,8 +136,15 @@ async def test_a_busy_port_is_said_in_a_sentence(data_dir: Path) -> None:
         assert "another port with --postgres-port." in printed
 
 
+async def test_stripe_is_not_simulated_where_it_is_set_up(data_dir: Path) -> None:
+    code, printed = await output("up", "--simulate-stripe", at=data_dir, STRIPE_PRICE_STARTER="price_of_stripes")
+    assert code == 1
+    assert re.fullmatch(r"aragora: .*STRIPE_PRICE_STARTER.* or start without --simulate-stripe\.\n", printed), printed
+
+
 async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -> None:
-    platform = await up()
+    platform = await up("--simulate-stripe")
+    assert f"{platform.running.stripe_url} is a stand-in for Stripe; nothing is charged" in platform.printed
     code, printed = await output("up", at=data_dir)
     assert code == 1
     assert f"Another `aragora up` runs on {data_dir} (pid {platform.process.pid}, {platform.running.url})" in printed
@@ -165,16 +176,31 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
     assert re.search(r"acme-robotics +Enterprise .* none +0", demo[1])
     assert re.search(r"cinder-games +Free +10 .* debates 100 % +[1-9]\d*", demo[1]), demo[1]
     assert re.search(r"[1-9]\d* debates were refused", demo[1])
+    for chapter in (
+        "Fern's Bakery has signed up. Its plan is Free.",
+        "It wants Professional: $299.00 a month",
+        "It has paid, and Professional was its plan",
+        "payment failed. $450.00 are open, and Professional goes on until",
+        "recovered",
+    ):
+        assert chapter in demo[1], demo[1]
     report = json.loads(status[1])
+    assert report["ports"]["stripe_simulator"] == platform.running.stripe_port
     assert report["ready"]
     assert report["versions"]["postgres"].startswith("18.")
     assert {child["name"]: child["state"] for child in report["processes"]} == dict.fromkeys(
-        ("postgres", "nats", "gateway", "metering-worker-1", "auth-worker", "billing-worker"), "running"
+        ("postgres", "nats", "stripe-simulator", "gateway", "metering-worker-1", "auth-worker", "billing-worker"),
+        "running",
     )
     assert key == (0, credentials.read(data_dir).service_key + "\n")
     assert password == (0, credentials.read(data_dir).operator_password + "\n")
     assert {code for code, _ in rest} == {0}, rest
     assert (await output("verify", at=data_dir))[0] == 0
+    # Whatever becomes of the stand-in, it knows the bakery as billing does.
+    psutil.Process(platform.running.services["stripe-simulator"]).kill()
+    await platform.read_until("stripe-simulator runs again.")
+    code, printed = await output("reconcile", at=data_dir)
+    assert (code, "1 live subscriptions at Stripe; 0 organizations repaired." in printed) == (0, True), printed
 
 
 async def test_commands_without_a_platform_say_how_to_start_one(data_dir: Path) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from aragora.chassis.topology import apply_topology
-from standalone import credentials, datadir, demo, panel, platform
+from standalone import credentials, datadir, demo, panel, platform, stripe_settings
 from standalone import status as status_report
 from standalone.datadir import Running
 from standalone.nats import OPERATOR, STREAM_MAX_BYTES, connect_once
@@ -44,6 +44,9 @@ Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Metering workers; by default half the cores, at least 2.")
 ]
 FixedPort = Annotated[int | None, typer.Option(min=1, max=65535, help="By default the usual one, or a free one.")]
+SimulateStripe = Annotated[
+    bool, typer.Option("--simulate-stripe", help="With a stand-in for Stripe: plans can be paid, nothing is charged.")
+]
 DEFAULT_DATA_DIR = Path(".data")
 
 
@@ -89,6 +92,7 @@ def up(
     workers: Workers = None,
     postgres_port: FixedPort = None,
     nats_port: FixedPort = None,
+    simulate_stripe: SimulateStripe = False,  # noqa: FBT002  a flag
 ) -> None:
     """Start everything and stay until Ctrl-C: Postgres, NATS, the APIs and the workers of all services.
 
@@ -98,7 +102,8 @@ def up(
     async def wait(_: Running, stop: asyncio.Event, __: str) -> None:
         await stop.wait()
 
-    _run(_up(Options(data_dir.resolve(), host, port, workers, postgres_port, nats_port), wait))
+    options = Options(data_dir.resolve(), host, port, workers, postgres_port, nats_port, simulate_stripe)
+    _run(_up(options, wait))
 
 
 @app.command(name="demo")
@@ -109,20 +114,22 @@ def run_demo(
     rate: Annotated[float, typer.Option(min=1, max=50_000, help="Usage events per second.")] = 200,
     seconds: Annotated[float | None, typer.Option(min=1, help="How long; by default until Ctrl-C.")] = None,
 ) -> None:
-    """Show it working: five sample organizations and their live traffic, through the HTTP API.
+    """Show it working, through the HTTP API: five sample organizations and their live traffic, and one that pays.
 
-    It joins the `aragora up` of this data directory, or else starts one and stops it afterwards.
+    It joins the `aragora up` of this data directory, or else starts one, with a stand-in for Stripe unless Stripe
+    itself is set up, and stops it afterwards.
     """
     folder = data_dir.resolve()
 
     async def traffic(running: Running, stop: asyncio.Event, key: str) -> None:
-        await demo.run(running.url, key, rate=rate, seconds=seconds, stop=stop, console=console)
+        await demo.run(running.url, key, stripe=running.stripe, rate=rate, seconds=seconds, stop=stop, console=console)
 
     async def join_or_start() -> None:
         try:
             running = datadir.current_run(folder)
         except NotRunning:
-            await _up(Options(folder, port=port, workers=workers), traffic)
+            simulate = not stripe_settings.set_by_operator()
+            await _up(Options(folder, port=port, workers=workers, simulate_stripe=simulate), traffic)
         else:
             say(f"Sending traffic to {running.url}.")
             await demo.until_interrupted(lambda stop: traffic(running, stop, credentials.read(folder).service_key))
@@ -286,4 +293,7 @@ def _service_command(service: str, name: str, does: str) -> None:
 _service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
 _service_command("metering", "rebuild", "Make the projections what the log says.")
 _service_command("metering", "dead-letters", "Usage that could not be recorded: list, show, retry, discard.")
+_service_command(
+    "billing", "reconcile", "Compare every subscription with Stripe's, and repair what lost webhooks left."
+)
 _service_command("auth", "messages", "Letters that wait to be sent, each with the secret that it holds.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from standalone import machine
 from standalone.machine import GIB, MIB
@@ -28,12 +29,24 @@ class Running:
     monitoring_port: int
     services: dict[str, int] = field(default_factory=dict)
     """Process ids by the child's name."""
+    stripe: dict[str, str] = field(default_factory=dict)
+    """What billing is told of the stand-in for Stripe, by variable; empty if there is none."""
 
     @property
     def url(self) -> str:
         """Where the platform's HTTP API answers."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104  compared, not bound
         return f"http://{host}:{self.port}"
+
+    @property
+    def stripe_url(self) -> str:
+        """Where the stand-in for Stripe answers; empty if there is none."""
+        return self.stripe.get("STRIPE_API_BASE", "")
+
+    @property
+    def stripe_port(self) -> int | None:
+        """Its port."""
+        return urlsplit(self.stripe_url).port
 
 
 def default_data_dir() -> Path:

@@ -1,4 +1,4 @@
-"""Live traffic of five sample organizations, sent through the real HTTP API.
+"""Live traffic of five sample organizations, sent through the real HTTP API, and the story of one that pays.
 
 Each organization has a plan. A debate asks before it is held: it is reserved, held, and settled by its usage event; one
 past a limit is refused and never takes place. Everything else is reported as it was used.
@@ -8,7 +8,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from standalone.demo_sample import ORGANIZATIONS, question, sample_event
+from standalone.demo_story import tell
 from standalone.demo_view import Standing, Tally, standing, total, view
 
 TICK_SECONDS = 0.1
@@ -29,12 +30,15 @@ SENDERS = 8
 Event = dict[str, Any]
 
 
-async def run(url: str, key: str, *, rate: float, seconds: float | None, stop: asyncio.Event, console: Console) -> None:
+async def run(
+    url: str, key: str, *, stripe: Mapping[str, str], rate: float, seconds: float | None, stop: asyncio.Event,
+    console: Console,
+) -> None:  # fmt: skip
     """Send `rate` events per second until the time is up or `stop` is set, then wait until all are counted.
 
-    The seed of the traffic is random: it is a show, not a test.
+    The seed of the traffic is random: it is a show, not a test. `stripe` is what billing is told of the stand-in.
     """
-    tally, standings = Tally(), dict[str, Standing]()
+    tally, standings, story = Tally(), dict[str, Standing](), list[str]()
     headers = {"Authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=SENDERS + 2)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10, limits=limits) as client:
@@ -42,16 +46,23 @@ async def run(url: str, key: str, *, rate: float, seconds: float | None, stop: a
         await _read_standings(client, standings)
         before = total(standings, "total_events")
         watching = asyncio.create_task(_watch_standings(client, standings))
+        telling = asyncio.create_task(tell(url, stripe, story.append))
+
+        def is_over() -> bool:
+            is_counted = total(standings, "total_events") - before >= tally.accepted
+            return stop.is_set() or (is_counted and telling.done())
+
         try:
             with Live(view(tally, standings), console=console, refresh_per_second=4, transient=False) as live:
                 async for _ in _send(client, rate, seconds, stop, tally):
-                    live.update(view(tally, standings))
-                while not stop.is_set() and total(standings, "total_events") - before < tally.accepted:
+                    live.update(view(tally, standings, story))
+                while not is_over():
                     await asyncio.sleep(TICK_SECONDS)
-                    live.update(view(tally, standings))
+                    live.update(view(tally, standings, story))
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(watching, telling, return_exceptions=True)
     if not console.is_terminal:
         console.print()
     if tally.failed:

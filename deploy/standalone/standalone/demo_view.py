@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -67,8 +68,8 @@ def standing(totals: dict[str, Any], dashboard: dict[str, Any] | None) -> Standi
     return Standing(totals, dashboard["limits"]["plan_name"], used)
 
 
-def view(tally: Tally, standings: dict[str, Standing]) -> Group:
-    """The live table."""
+def view(tally: Tally, standings: dict[str, Standing], story: Sequence[str] = ()) -> Group:
+    """The live table, and below it what has happened in the story."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("organization", "plan"):
         table.add_column(name)
@@ -94,7 +95,8 @@ def view(tally: Tally, standings: dict[str, Standing]) -> Group:
     line.append(f"   sent {tally.accepted:,}", "default")
     if tally.retried:
         line.append(f"   tried again {tally.retried:,}", "yellow")
-    return Group(line, table)
+    told = [Text(""), *map(Text, story)] if story else []
+    return Group(line, table, *told)
 
 
 def total(standings: dict[str, Standing], name: str) -> int:

@@ -5,8 +5,9 @@ Each service gets settings of its own, with its own database and its own user of
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvloop
 from fastapi import APIRouter, FastAPI
@@ -19,6 +20,7 @@ from aragora.chassis.security import parse_service_keys
 from auth import main as auth
 from auth.settings import Settings as AuthSettings
 from billing import main as billing
+from billing.settings import PRICE_VARIABLE
 from billing.settings import Settings as BillingSettings
 from metering import main as metering
 from metering.settings import Settings as MeteringSettings
@@ -75,6 +77,12 @@ def _named(service: str, lifespan: Lifespan) -> Lifespan:
     return running
 
 
+def with_prices(told: Mapping[str, str]) -> dict[str, Any]:
+    """Billing's settings, with the prices of Stripe's stand-in; without them it looks in the environment for some."""
+    prices = {name: price for name, price in told.items() if name.startswith(PRICE_VARIABLE)}
+    return {**told, "stripe_prices": prices} if prices else dict(told)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     data_dir = datadir.default_data_dir()
@@ -84,7 +92,7 @@ def main() -> None:
     secrets = credentials.read(data_dir)
     of_auth = AuthSettings.model_validate(environment(secrets, running, "auth"))
     settings = MeteringSettings.model_validate(environment(secrets, running, "metering"))
-    of_billing = BillingSettings.model_validate(environment(secrets, running, "billing"))
+    of_billing = BillingSettings.model_validate(with_prices(environment(secrets, running, "billing")))
     # People's tokens are signed and verified alike for all services.
     os.environ["ARAGORA_JWT_SECRET"] = environment(secrets, running)["ARAGORA_JWT_SECRET"]
     telemetry.configure("gateway", level=settings.log_level, format=settings.log_format)

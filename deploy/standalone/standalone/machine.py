@@ -1,6 +1,7 @@
 """What this machine offers: memory, cores, free ports, free disk."""
 
 import os
+import resource
 import shutil
 import socket
 from pathlib import Path
@@ -82,3 +83,11 @@ def listener_on(port: int) -> psutil.Process | None:
             except psutil.NoSuchProcess:
                 return None
     return None
+
+
+def allow_many_connections() -> None:
+    """The soft limit of open files is often 1,024; each connection is one, and children inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -36,6 +36,8 @@ def welcome(running: Running, secrets: Credentials, data_dir: Path, opened_folde
         "Postgres", Text(f"127.0.0.1:{running.postgres_port}, databases {databases}, each with a user of its name")
     )
     grid.add_row("NATS", Text(f"nats://127.0.0.1:{running.nats_port}, users {', '.join(secrets.bus)}"))
+    if running.stripe:
+        grid.add_row("Stripe", Text(f"{running.stripe_url} is a stand-in for Stripe; nothing is charged"))
     grid.add_row("All secrets", Text(str(credentials.path_of(data_dir))))
     grid.add_row("Logs", Text(str(data_dir / "logs")))
     if opened_folders:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ import httpx
 import psutil
 
 from aragora.chassis.topology import apply_topology
-from standalone import credentials, datadir, machine
+from standalone import credentials, datadir, machine, stripe_settings
 from standalone.child import until
 from standalone.credentials import Credentials
 from standalone.datadir import Running
@@ -26,6 +25,7 @@ from standalone.supervisor import Supervisor
 POSTGRES_PORT = 15432
 NATS_PORT = 14222
 MONITORING_PORT = 18222
+STRIPE_PORT = 12111
 LEFTOVER_SECONDS = 10.0
 """How long the gateway of a killed `aragora up` may take to let go of the port."""
 
@@ -51,6 +51,7 @@ class Options:
     workers: int | None = None
     postgres_port: int | None = None
     nats_port: int | None = None
+    simulate_stripe: bool = False
 
     @property
     def worker_count(self) -> int:
@@ -77,6 +78,7 @@ def environment(
         }
     else:
         own = dict.fromkeys(AUTH_ONLY, "")
+    own |= running.stripe if service == "billing" else dict.fromkeys(stripe_settings.SECRETS, "")
     return own | {
         "DATABASE_URL": f"postgresql://{database.name}:{database.password}@127.0.0.1:{running.postgres_port}/{database.name}",
         "NATS_URL": f"nats://127.0.0.1:{running.nats_port}",
@@ -108,15 +110,19 @@ class Platform:
 
     async def start(self) -> Running:
         """Start all. Raises a `StandaloneError` that says what is wrong; then `stop` stops what did start."""
+        if self.options.simulate_stripe:
+            stripe_settings.demand_unset()
         await self._claim_port()
         running, postgres, nats = await self._start_servers()
         self.opened_folders = postgres.opened_folders
         databases = [self.credentials.database_of(service) for service in credentials.SERVICES]
         await postgres.create_databases(databases)
-        migrations = await asyncio.gather(
-            *(self._migrate(running, service) for service in credentials.SERVICES), return_exceptions=True
+        outcomes = await asyncio.gather(
+            *(self._migrate(running, service) for service in credentials.SERVICES),
+            self._supervisor.start(*self._stand_in(running)),
+            return_exceptions=True,
         )
-        for failed in migrations:
+        for failed in outcomes:
             if failed is not None:
                 raise failed
         for line in await apply_streams(nats):
@@ -152,6 +158,7 @@ class Platform:
 
     def _choose_ports(self) -> Running:
         options, last = self.options, datadir.last_run(self.options.data_dir)
+        stripe_port = machine.free_port((last and last.stripe_port) or STRIPE_PORT)
         return Running(
             pid=os.getpid(),
             host=options.host,
@@ -161,12 +168,23 @@ class Platform:
             ),
             nats_port=_port(options.nats_port, last.nats_port if last else NATS_PORT, "--nats-port"),
             monitoring_port=machine.free_port(last.monitoring_port if last else MONITORING_PORT),
+            stripe=stripe_settings.of_stand_in(stripe_port) if options.simulate_stripe else {},
         )
 
     def _remember(self) -> None:
         if self._running is not None:
             self._running = replace(self._running, services=self._supervisor.pids())
             datadir.remember(self.options.data_dir, self._running)
+
+    def _stand_in(self, running: Running) -> list[PythonService]:
+        """Stripe's, if there is one. It reads from the data directory what billing is told of it."""
+
+        async def ready() -> bool:
+            return await answers(running.stripe_url)
+
+        here = {"ARAGORA_DATA_DIR": str(self.options.data_dir)}
+        service = PythonService("stripe-simulator", self.options.data_dir, ["standalone.stripe_stand_in"], here, ready)
+        return [service] if running.stripe else []
 
     def _services(self, running: Running) -> list[PythonService]:
         data_dir = self.options.data_dir
@@ -248,7 +266,7 @@ async def run(platform: Platform, say: Say, while_up: Callable[[Running, asyncio
 
     Ctrl-C, SIGTERM and SIGHUP set the event that `while_up` gets, or give up the start; a second one hurries the stop.
     """
-    _allow_many_connections()
+    machine.allow_many_connections()
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -273,11 +291,3 @@ async def run(platform: Platform, say: Say, while_up: Callable[[Running, asyncio
             task.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
         await platform.stop()
-
-
-def _allow_many_connections() -> None:
-    """The soft limit of open files is often 1,024; each connection is one, and children inherit the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

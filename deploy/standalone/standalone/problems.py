@@ -27,3 +27,11 @@ class DataDirUnusable(StandaloneError):
 
 class NotRunning(StandaloneError):
     """Nothing runs on this data directory. Start it with `aragora up`, or set DATABASE_URL and NATS_URL."""
+
+
+class CatalogUnusable(StandaloneError):
+    """The plan catalog cannot be used. The message names the file, the line and the key."""
+
+
+class StripeIsSet(StandaloneError):
+    """A stand-in for Stripe was asked for, and Stripe itself is set up. Leave out one of the two."""

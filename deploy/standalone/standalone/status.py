@@ -35,7 +35,8 @@ async def report(data_dir: Path) -> dict[str, Any]:
             "postgres": database.pop("version"),
             "nats": bus.pop("version"),
         },
-        "ports": {"http": running.port, "postgres": running.postgres_port, "nats": running.nats_port},
+        "ports": {"http": running.port, "postgres": running.postgres_port, "nats": running.nats_port}
+        | ({"stripe_simulator": running.stripe_port} if running.stripe else {}),
         "usage": {**database, **bus, "free_disk": f"{machine.free_disk_bytes(data_dir) // MIB:,} MiB"},
         "processes": [_process(name, pid) for name, pid in running.services.items()],
     }
