@@ -45,7 +45,7 @@ class SeparateServices:
 
     def _settings(self, service: str) -> dict[str, str]:
         return {
-            "DATABASE_URL": self._postgres.url_of(self._databases[service]),
+            "DATABASE_URL": self.database_url(service),
             "NATS_URL": self._nats.address,
             "NATS_USER": service,
             "NATS_PASSWORD": NATS_PASSWORDS[service],
@@ -53,6 +53,10 @@ class SeparateServices:
             "ARAGORA_JWT_SECRET": self._secret,
             **({"ARAGORA_SEALING_KEYS": self._sealing_key} if service == "auth" else {}),
         }
+
+    def database_url(self, service: str) -> str:
+        """A service's own database, as itself."""
+        return self._postgres.url_of(self._databases[service])
 
     def _process(self, name: str) -> PythonService:
         service, _, role = name.partition("-")

@@ -3,7 +3,9 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import httpx
 import pytest
 from separate_services import STEPS, SeparateServices, separate_services
@@ -104,3 +106,35 @@ async def test_while_billing_is_dead_entitlements_are_enforced(parts: SeparateSe
         await give_plan(billing, "acme", "starter")
         await eventually(lambda: admitted_of(metering, "acme", 1), 30)
         assert await admitted_of(metering, "acme", 50) == 50 - FREE_DEBATES - 1
+        await a_grace_period_runs_out(parts, billing, metering)
+
+
+async def a_grace_period_runs_out(
+    parts: SeparateServices, billing: httpx.AsyncClient, metering: httpx.AsyncClient
+) -> None:
+    """Nobody has paid for ten days but two seconds. When they are over, the free limits hold within a second."""
+    await give_plan(billing, "late", "professional")
+    await eventually(lambda: is_known(metering, "late"), 30)
+    assert await admitted_of(metering, "late", FREE_DEBATES + 1) == FREE_DEBATES + 1
+    connection = await asyncpg.connect(parts.database_url("billing"))
+    try:
+        await connection.execute(
+            "INSERT INTO invoices (org_id, invoice_id, collected_by, status, currency, subtotal, total, amount_due, "
+            "created_at, finalized_at, due_at) VALUES ('late', 'inv_late', 'operator', 'open', 'usd', 299, 299, 299, "
+            "now() - interval '20 days', now() - interval '20 days', now() - interval '10 days' + interval '2 seconds')"
+        )
+
+        async def is_refused() -> bool:
+            body = {"org_id": "late", "operations": [DEBATE]}
+            return (await metering.post("/api/usage/limits/check", json=body)).json()["allowed"] is False
+
+        await eventually(is_refused, 20)
+        refused_at = datetime.now(UTC)
+        (expired_at,) = await connection.fetch(
+            "SELECT recorded_at FROM events WHERE org_id = 'late' AND type LIKE '%.GracePeriodExpired.%'"
+        )
+    finally:
+        await connection.close()
+    assert refused_at - expired_at["recorded_at"] < timedelta(seconds=1)
+    plan = (await billing.get("/api/subscription/organizations/late/subscription")).json()["data"]["plan"]
+    assert plan == "free"
