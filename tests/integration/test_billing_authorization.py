@@ -64,15 +64,14 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("GET", f"{PLAN}/versions"): Access(),
     ("POST", f"{PLAN}/retire"): Access(service=409),
 }
-PAGES = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/healthz", "/readyz", "/metrics"}
 
 
-def test_every_route_is_in_the_table():
+def test_every_route_about_plans_is_in_the_table():
     app = create_app(Settings(DATABASE_URL="postgresql://nowhere"))
     documented = {
         (method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations
     }
-    assert {route for route in documented if route[1] not in PAGES} == ROUTES.keys()
+    assert {route for route in documented if route[1].startswith("/api/subscription/")} == ROUTES.keys()
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)

@@ -128,7 +128,7 @@ async def test_rows_are_what_the_events_say(pool: Pool):
     await settle_due(pool, NOW + 10 * DAY)
     columns = (
         "org_id, plan, plan_version, status, trial_ends_at, comp_until, pending_plan, pending_version, pending_at, "
-        "due_at, revision"
+        "due_at, revision, payment_reference"
     )
     for row in await pool.fetch(f"SELECT {columns} FROM subscriptions ORDER BY org_id"):
         state = Subscription()

@@ -58,11 +58,12 @@ async def reflect_in_turn(
     found = await _read_invoices(payments, connection, org_id, said, invoice_ids, customers)
     async with connection.transaction():
         await ledger.hold(connection, org_id)  # first, as whoever bills and credits does
+        paid_by = await connection.fetchval(queries.paid_by, org_id)
         for one in said:
             await connection.execute(queries.save_stripe_subscription, org_id, *_row(one), now)
         state = await _settle(connection, org_id, payments.grace, said, found, now)
         await _ask_for_what_follows(connection, org_id, said, state, now)
-        if state.paid_by is not None:
+        if state.paid_by not in (None, paid_by):
             await ledger.move_to_stripe(connection, org_id, now)
         for one in said:
             before = known.get(one.subscription_id)

@@ -31,7 +31,8 @@ customers = reflecting.queries
 BATCH = 200
 OWN_TURN = timedelta(seconds=60)
 MAX_PAUSE_SECONDS = 600
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 12
+"""After an hour and more, operators hear of it."""
 PATIENCE = timedelta(minutes=5)
 """So long an event may wait for another one that says whose it is, before operators hear of it."""
 _DISPUTES = {"won": "won", "lost": "lost", "warning_closed": "won"}
@@ -61,8 +62,9 @@ async def follow_events(payments: Payments, now: datetime) -> int:
         except Unresolved as trouble:
             await _finish(payments, ids, "unresolved", trouble.kind, None, now)
         except StripeRefused as refusal:
+            # Perhaps by a mistake of ours, which is mended tomorrow.
             _log.warning("stripe_refused", events=ids[:5], code=refusal.code)
-            await _finish(payments, ids, "unresolved", "request_refused", None, now)
+            await _give_up_in_time(payments, events, "request_refused", now)
         except StripeAway as away:
             await _put_off(payments, events, now, str(away))
         except Exception as error:
@@ -70,10 +72,7 @@ async def follow_events(payments: Payments, now: datetime) -> int:
                 raise
             # One that nobody understands must not stop the others.
             _log.exception("webhook_not_followed", events=ids[:5])
-            if events[0]["attempts"] < MAX_ATTEMPTS:
-                await _put_off(payments, events, now, type(error).__name__)
-            else:
-                await _finish(payments, ids, "unresolved", "not_understood", None, now)
+            await _give_up_in_time(payments, events, "not_understood", now)
         else:
             await _finish(payments, ids, "handled", None, org_id, now)
     return len(rows)
@@ -96,6 +95,13 @@ async def _put_off(payments: Payments, events: Sequence[asyncpg.Record], now: da
     pause = timedelta(seconds=min(MAX_PAUSE_SECONDS, 2 ** events[0]["attempts"]))
     async with payments.pool.acquire() as conn:
         await conn.execute(queries.put_off_events, [row["event_id"] for row in events], now + pause, reason)
+
+
+async def _give_up_in_time(payments: Payments, events: Sequence[asyncpg.Record], kind: str, now: datetime) -> None:
+    if events[0]["attempts"] < MAX_ATTEMPTS:
+        await _put_off(payments, events, now, kind)
+    else:
+        await _finish(payments, [row["event_id"] for row in events], "unresolved", kind, None, now)
 
 
 async def _finish(

@@ -70,7 +70,7 @@ async def running_simulator(
         if webhook_url:
             routes.create_endpoint(world, {"url": webhook_url, "enabled_events": ["*"]}, simulator.webhook_secret)
         config = uvicorn.Config(
-            create_app(simulator), log_config=None, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
+            create_app(simulator), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
         )
         async with _serving(uvicorn.Server(config), listener):
             yield simulator

@@ -19,6 +19,9 @@ UPDATE stripe_customers SET deleted_at = coalesce(deleted_at, $2) WHERE customer
 -- name: is_subscribed
 SELECT EXISTS (SELECT FROM subscriptions WHERE org_id = $1)
 
+-- name: paid_by
+SELECT payment_reference FROM subscriptions WHERE org_id = $1
+
 -- name: save_stripe_subscription
 INSERT INTO stripe_subscriptions (
     org_id, subscription_id, customer_id, status, created_at, price_id, plan, current_period_start, current_period_end,
