@@ -33,7 +33,7 @@ test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or contai
 	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
 	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/system && $(BIN)/python -m pytest tests/system)
 
-test-long: $(READY)  ## Run the long tests: the fault test with a million events
+test-long: $(READY)  ## Run the long tests: a million events, a thousand lives at Stripe, a year of invoices, every crash
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(READY)  ## Check style, types, imports, house rules and committed documents; changes nothing
