@@ -166,7 +166,7 @@ PAYMENTS = [
     Entry(OPERATORS, "GET", "/api/billing/stripe/events"),
     Entry(OPERATORS, "POST", "/api/billing/stripe/events/{event_id}/retry", 404, where={"event_id": "nobody"}),
     Entry(OPERATORS, "GET", "/api/billing/stripe/intents"),
-    Entry(OPERATORS, "POST", "/api/billing/stripe/reconcile", 503),
+    Entry(OPERATORS, "POST", "/api/billing/stripe/reconcile", 409),
 ]
 _NO_INVOICE = {"invoice_id": "nobody"}
 _BILLED = "/api/billing/organizations/{org_id}"

@@ -121,7 +121,7 @@ async def test_the_worker_ends_what_nobody_repeats(living: Living):
 
 
 async def test_killed_again_and_again(living: Living):
-    await die_at_random(living, 4)
+    await die_at_random(living, 2)
 
 
 @pytest.mark.long

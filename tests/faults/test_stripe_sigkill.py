@@ -88,6 +88,7 @@ async def site(postgres_server: PostgresServer, billing_template: str, nats_serv
 WANTED = {"plan": "professional", "success_url": SUCCESS, "cancel_url": CANCEL}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_killed_at_checkout_and_while_following(site: Site, org: str):
     stripe, owner = site.simulator.world, token("user_owner", org, "owner")

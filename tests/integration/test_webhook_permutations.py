@@ -26,7 +26,7 @@ from standalone.stripe_simulator.simulator import RunningSimulator, running_simu
 BEGIN = datetime(2026, 1, 31, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
 SEED = int(os.environ.get("ARAGORA_TEST_SEED", "20261122"))
-SHORT, FULL, PARTS = 8, 1_000, 4
+SHORT, FULL, PARTS = 4, 1_000, 4
 DECLINED = ("generic_decline", "insufficient_funds", "authentication_required")
 
 

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from http import HTTPStatus
-from typing import Any
-
-import stripe
+from typing import TYPE_CHECKING, Any
 
 from billing.settings import Settings, price_variable
+
+if TYPE_CHECKING:
+    import stripe
 
 TIMEOUT_SECONDS = 20
 PAGE = 100
@@ -92,8 +93,9 @@ class StripeGateway:
         self._http: Any = None
 
     @cached_property
-    def _client(self) -> stripe.StripeClient:
-        # Made when it is first needed: half a second, which those without Stripe need not wait.
+    def _client(self) -> "stripe.StripeClient":
+        import stripe  # noqa: PLC0415 - half a second, which those without Stripe need not wait
+
         self._http = stripe.HTTPXClient(timeout=TIMEOUT_SECONDS)
         return stripe.StripeClient(
             self._key,
@@ -262,6 +264,8 @@ class StripeGateway:
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Json:
         self.demand()
+        import stripe  # noqa: PLC0415 - see `_client`
+
         try:
             answer = await call()
         except stripe.AuthenticationError as error:

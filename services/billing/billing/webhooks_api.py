@@ -159,7 +159,7 @@ async def list_intents(request: Request, state: IntentState | None = None, limit
     "/api/billing/stripe/reconcile",
     summary="Compare with Stripe",
     dependencies=[is_operator],
-    responses=documented(answers.Success[Reconciled], "What was found") | responses(401, 403, 503),
+    responses=documented(answers.Success[Reconciled], "What was found") | responses(401, 403, 409, 503),
 )
 async def reconcile(request: Request) -> Response:
     """Finds webhooks that were lost, compares every live subscription with Stripe's, and repairs what differs.
@@ -167,8 +167,9 @@ async def reconcile(request: Request) -> Response:
     A worker does so by itself: the former every ten minutes, the latter once a day.
     """
     payments, now = payments_of(request), clock_of(request)()
+    if not payments.gateway.is_configured:
+        raise Problem(409, "There is nothing to compare with: STRIPE_SECRET_KEY is not set.")
     with as_problems():
-        payments.gateway.demand()
         await reconciling.read_lost_events(payments, now)
         found = await reconciling.reconcile(payments, now)
     return answer(answers.Success(Reconciled(found.subscriptions, list(found.repaired), list(found.unknown))))
