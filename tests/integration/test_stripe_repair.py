@@ -198,3 +198,16 @@ async def test_stripe_away_only_delays(world: StripeWorld, org: str):
     for seconds in (0, 3, 9, 27):
         await stripe_following.follow_events(world.payments, world.now + timedelta(seconds=seconds))
     assert await plan_of(world, org) == "professional"
+
+
+async def test_webhooks_are_forgotten_once_stripe_has_forgotten_them_too(world: StripeWorld, org: str):
+    await world.enroll(org)
+    await world.subscribe(org)
+    await world.deliver_all()
+    elsewhere(world)  # nobody's: kept until somebody says whose
+    await world.deliver_all()
+    before = await world.pool.fetchval("SELECT count(*) FROM stripe_events")
+    await world.pool.execute(stripe_following.queries.forget_events, world.now - timedelta(seconds=1))
+    assert await world.pool.fetchval("SELECT count(*) FROM stripe_events") == before
+    await world.pool.execute(stripe_following.queries.forget_events, world.now + timedelta(days=35))
+    assert {state for state, _ in await states(world)} == {"unresolved"}

@@ -16,6 +16,7 @@ from aragora.chassis.relay import Relay
 from aragora.chassis.sql import Pool
 from aragora.contracts import topology
 from aragora.contracts.plans import Meter
+from billing import stripe_following
 from billing.collecting import follow_payments
 from billing.due import follow_the_clock
 from billing.handlers import Clock, subscribe
@@ -25,7 +26,8 @@ from billing.stripe_kinds import KINDS
 from billing.subscriptions import publish_catalog, queries
 
 FORGET_AFTER = timedelta(days=35)
-"""Of failed deliveries, and of people who were erased: the bus delivers nothing any more from before that."""
+"""Of failed deliveries, and of people who were erased: the bus delivers nothing any more from before that. Of webhooks
+that were followed: Stripe's own list of events, which is read again, reaches back 30 days."""
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
         async with pool.acquire() as connection:
             await inbox.forget_before(connection, clock() - FORGET_AFTER)
             await connection.execute(queries.forget_erased, clock() - FORGET_AFTER)
+            await connection.execute(stripe_following.queries.forget_events, clock() - FORGET_AFTER)
         broker = connect_bus(settings, **consume_policy(pool))
         subscribe(broker, pool, clock)
 

@@ -58,13 +58,14 @@ class Trust:
 
     async def stop(self) -> None:
         """Ends the following."""
-        tasks = {*self._tasks, *self._asking.values()}
-        while tasks:
+        tasks = pending = {*self._tasks, *self._asking.values()}
+        while pending:
             # Once more, until it is heard: Python 3.11's `wait_for`, in nats-py, loses a cancellation when a message
             # comes in the same moment.
-            for task in tasks:
+            for task in pending:
                 task.cancel()
-            _, tasks = await asyncio.wait(tasks, timeout=0.5)
+            _, pending = await asyncio.wait(pending, timeout=0.5)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def ready(self) -> None:
         """A readiness check: returns once all revocations up to now are known."""

@@ -29,6 +29,10 @@ UPDATE stripe_events SET attention_at = $2
 WHERE state = 'unresolved' AND attention_at IS NULL AND received_at <= $1
 RETURNING event_id, reason, org_id
 
+-- name: forget_events
+-- What is done with: nobody can send it again, and Stripe's own list has forgotten it too.
+DELETE FROM stripe_events WHERE received_at < $1 AND state IN ('handled', 'ignored')
+
 -- name: save_checkout
 UPDATE checkouts SET status = $3 WHERE org_id = $1 AND session_id = $2
 
