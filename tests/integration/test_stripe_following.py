@@ -17,6 +17,8 @@ from aragora.contracts.events import (
     PaymentReminderDue,
     PaymentSucceeded,
 )
+from billing import paid_changes
+from standalone.stripe_simulator import checkout as stripe_checkout
 from standalone.stripe_simulator.simulator import running_simulator
 
 BEGIN = datetime(2026, 3, 10, 9, tzinfo=UTC)
@@ -94,3 +96,22 @@ async def test_a_bank_that_asks_is_told_of_once(world: StripeWorld, org: str):
     assert isinstance(asked, PaymentActionRequired)
     assert asked.amount == Decimal("299.00")
     assert (await world.subscription(org))["plan"] == "professional"
+
+
+async def test_a_cancellation_on_stripes_own_page_is_taken_back_here(world: StripeWorld, org: str):
+    await world.enroll(org)
+    await world.subscribe(org)
+    await world.deliver_all()
+    (subscription,) = world.simulator.world.table("subscription")
+    stripe_checkout.portal_cancel(world.simulator.world, subscription)
+    await world.deliver_all()
+    assert (await world.subscription(org))["status"] == "canceling"
+    await paid_changes.resume(world.payments, subscription, org, world.now)
+    assert (await world.subscription(org))["status"] == "active"
+    assert world.simulator.world.get("subscription", subscription)["cancel_at"] is None
+    await world.change(org, "starter", at_period_end=True)
+    stripe_checkout.portal_cancel(world.simulator.world, subscription)
+    await world.deliver_all()
+    await world.change(org, "enterprise")
+    row = await world.subscription(org)
+    assert (row["plan"], row["status"], row["pending_at"]) == ("enterprise", "active", None)
