@@ -19,6 +19,7 @@ from aragora.contracts.events import (
 )
 from billing import paid_changes
 from standalone.stripe_simulator import checkout as stripe_checkout
+from standalone.stripe_simulator.calls import call
 from standalone.stripe_simulator.simulator import running_simulator
 
 BEGIN = datetime(2026, 3, 10, 9, tzinfo=UTC)
@@ -115,3 +116,17 @@ async def test_a_cancellation_on_stripes_own_page_is_taken_back_here(world: Stri
     await world.change(org, "enterprise")
     row = await world.subscription(org)
     assert (row["plan"], row["status"], row["pending_at"]) == ("enterprise", "active", None)
+
+
+async def test_what_somebody_scribbles_into_the_metadata_keeps_no_plan_and_breaks_nothing(world: StripeWorld, org: str):
+    await world.enroll(org)
+    await world.subscribe(org, "starter")
+    await world.deliver_all()
+    (subscription,) = world.simulator.world.table("subscription")
+    for scribbled in ({"kept_plan": "platinum", "kept_until": "2099-01-01T00:00:00+00:00"},
+                      {"kept_plan": "enterprise", "kept_until": "soon"}):  # fmt: skip
+        call(world.simulator.world, "POST", f"/v1/subscriptions/{subscription}", {"metadata": scribbled})
+        await world.deliver_all()
+        assert (await world.subscription(org))["plan"] == "starter"
+    await world.change(org, "professional")
+    assert (await world.subscription(org))["plan"] == "professional"

@@ -77,7 +77,7 @@ async def person_with_a_plan(gateway: Running, secrets: Credentials) -> str:
 
 async def test_the_document_and_the_api_agree(gateway: Running, secrets: Credentials, folder: Path):
     selected = ("--exclude-path-regex", PEOPLES)
-    await agree(gateway, folder, secrets.service_key, *selected, "--max-examples", "8")
+    await agree(gateway, folder, secrets.service_key, *selected, "--max-examples", "25")
 
 
 async def test_they_agree_about_what_is_for_people(gateway: Running, secrets: Credentials, folder: Path):

@@ -60,7 +60,7 @@ def backwards() -> list[str]:
     return list(reversed(STEPS))
 
 
-@pytest.mark.parametrize("in_order", [pytest.param(backwards, marks=pytest.mark.long), shuffled])
+@pytest.mark.parametrize("in_order", [backwards, shuffled])
 async def test_started_in_any_order_they_converge(
     parts: SeparateServices, in_order: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ):

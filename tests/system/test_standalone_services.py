@@ -71,13 +71,7 @@ async def _names_its_plan(client: httpx.AsyncClient, org_id: str) -> bool:
     return answer.is_success and answer.json()["data"]["limits"]["plan_name"] == "Free"
 
 
-@pytest.mark.parametrize(
-    "services",
-    [
-        pytest.param(("metering",), marks=pytest.mark.long, id="metering"),
-        pytest.param(("metering", "billing"), id="billing"),
-    ],
-)
+@pytest.mark.parametrize("services", [("metering",), ("metering", "billing")], ids=["metering", "billing"])
 async def test_a_data_directory_of_an_earlier_version_gets_what_it_lacks(
     up: StartUp, data_dir: Path, services: Sequence[str]
 ):
@@ -99,7 +93,6 @@ async def test_a_data_directory_of_an_earlier_version_gets_what_it_lacks(
     assert ready["usage"]["auth-entitlements_waiting"].startswith("0 messages")
 
 
-@pytest.mark.long
 async def test_the_operator_may_choose_address_password_and_catalog(up: StartUp, data_dir: Path):
     chosen = {"email": "ada@example.com", "password": "tangerine-lamp-orbit-42"}
     variables = {"ARAGORA_OPERATOR_EMAIL": chosen["email"], "ARAGORA_OPERATOR_PASSWORD": chosen["password"]}
@@ -148,7 +141,6 @@ async def test_two_that_start_at_once_find_ports_of_their_own(tmp_path: Path):
                     await one.end(signal.SIGTERM)
 
 
-@pytest.mark.long
 async def test_what_metering_has_lost_is_announced_again(up: StartUp, data_dir: Path):
     platform = await up()
     async with platform.client() as client:

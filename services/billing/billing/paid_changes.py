@@ -18,9 +18,10 @@ from billing import intents, reflecting
 from billing.commands import AlreadyOnPlan, NothingToResume, PaidThroughStripe, PaymentNeeded, PlanNotOffered, Refused
 from billing.payments import Payments
 from billing.plans import Plans
-from billing.standing import KEPT_PLAN, KEPT_UNTIL, OWES, PAYS, moment
+from billing.standing import KEPT_PLAN, KEPT_UNTIL, OWES, PAYS, moment, subscription_of
 from billing.stripe_gateway import Json, StripeRefused
 from billing.stripe_kinds import CANCEL_NOW, CHANGE_SUBSCRIPTION
+from billing.subscriptions import load_plans
 from billing.subscriptions import queries as subscription_queries
 from billing.turns import turn_of
 
@@ -199,15 +200,16 @@ async def _reflect(payments: Payments, connection: Connection, org_id: str, refe
 
 async def _read(payments: Payments, said: Json, org_id: str, now: datetime, *, was_begun: bool = False) -> _Paid:
     (item, *_) = said["items"]["data"]
-    metadata = said.get("metadata") or {}
-    sold = payments.prices.plan_of(item["price"]["id"])
-    kept, until = metadata.get(KEPT_PLAN), metadata.get(KEPT_UNTIL)
-    if kept and until and now < datetime.fromisoformat(until):
-        return _Paid(said, kept, item, metadata.get(KEPT_PRICE) or payments.prices.of(kept), was_begun)
-    if sold is None:
-        row = await payments.pool.fetchrow(subscription_queries.subscription_of, org_id)
-        sold = row["plan"] if row else ""
-    return _Paid(said, sold, item, None, was_begun)
+    found = subscription_of(said, payments.prices.plan_of)
+    async with payments.pool.acquire() as connection:
+        known = await load_plans(connection)
+        row = await connection.fetchrow(subscription_queries.subscription_of, org_id)
+    kept = found.kept(known.ids, now)
+    if kept is not None:
+        kept_price = (said.get("metadata") or {}).get(KEPT_PRICE) or payments.prices.of(kept)
+        return _Paid(said, kept, item, kept_price, was_begun)
+    # At a price that is not known any more, the plan is the one that it was sold for.
+    return _Paid(said, found.plan or (row["plan"] if row else ""), item, None, was_begun)
 
 
 def _demand_paid(paid: _Paid) -> None:

@@ -46,6 +46,11 @@ class StripeSubscription:
         """Whether it pays, or should."""
         return self.status in PAYS or self.status in OWES
 
+    def kept(self, plan_ids: Collection[str], now: datetime) -> str | None:
+        """The plan that stays in force although the price is the next one's; one that is none of ours is none."""
+        is_kept = self.kept_plan in plan_ids and self.kept_until is not None and now < self.kept_until
+        return self.kept_plan if is_kept else None
+
 
 def subscription_of(said: Json, plan_of: PlanOf) -> StripeSubscription:
     """A subscription as Stripe says it."""
@@ -91,14 +96,13 @@ def paying(
 
 
 def paid_of(one: StripeSubscription | None, plan_ids: Collection[str], now: datetime) -> Paid | None:
-    """What is in force by a subscription, and what follows it. A kept plan that is none of ours counts for nothing."""
+    """What is in force by a subscription, and what follows it."""
     if one is None or one.plan is None:
         return None
-    if one.kept_plan not in plan_ids or one.kept_until is None or one.kept_until <= now:
+    kept = one.kept(plan_ids, now)
+    if kept is None:
         return Paid(one.subscription_id, one.plan, ends_at=one.cancel_at)
-    return Paid(
-        one.subscription_id, str(one.kept_plan), ends_at=one.cancel_at, next_plan=one.plan, next_at=one.kept_until
-    )
+    return Paid(one.subscription_id, kept, ends_at=one.cancel_at, next_plan=one.plan, next_at=one.kept_until)
 
 
 def invoice_of(said: Json, plan_of: PlanOf) -> Invoice:
