@@ -8,28 +8,22 @@ import msgspec
 import nats.errors
 import structlog
 from fastapi import APIRouter, Request, Response
-from msgspec import Meta, Struct
 from nats.aio.client import Client
 
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import responses
 from aragora.chassis.security import Principal
+from aragora.contracts.alerts import UNREAD_ALERTS, CountUnread, Unread
 from metering import answers, reading
 from metering.api import AnyOrgId, UserId, may_read, organization_of_user, pool_of, read_month
 
 log = structlog.get_logger()
 router = APIRouter()
 
-UNREAD_ALERTS = "rpc.notifier.unread_alerts"
 ALERTS_DEADLINE_SECONDS = 0.3
 """Nobody waits longer for a page because the notifier is slow: then it is shown without."""
 
-
-class _Unread(Struct):
-    unread: Annotated[int, Meta(ge=0)]
-
-
-_unread = msgspec.json.Decoder(_Unread)
+_unread = msgspec.json.Decoder(Unread)
 
 
 @router.get(
@@ -54,7 +48,7 @@ async def dashboard(
 
 async def unread_alerts(bus: Client, org_id: str, user_id: str) -> int | None:
     """How many alerts the person has not read, as the notifier says; None if it does not say so in time."""
-    question = msgspec.json.encode({"org_id": org_id, "user_id": user_id})
+    question = msgspec.json.encode(CountUnread(org_id=org_id, user_id=user_id))
     try:
         reply = await bus.request(UNREAD_ALERTS, question, timeout=ALERTS_DEADLINE_SECONDS)
         return _unread.decode(reply.data).unread

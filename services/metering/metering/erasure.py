@@ -17,6 +17,7 @@ from metering.projections import COLUMNS
 queries = sql.load("metering", "sql/erasure.sql")
 log_queries = sql.load("metering")
 gate_queries = sql.load("metering", "sql/reservations.sql")
+budget_queries = sql.load("metering", "sql/budgets.sql")
 
 _ORG_ID, _USER_ID, _ENDPOINT, _METADATA = map(COLUMNS.index, ("org_id", "user_id", "endpoint", "metadata"))
 
@@ -26,8 +27,9 @@ Row = tuple[Any, ...]
 async def erase(connection: Connection, user_id: str, org_ids: Iterable[str], now: datetime) -> None:
     """Put a pseudonym in the place of a person's id, another one in each organization. In the caller's transaction.
 
-    What is free text (metadata, endpoint, idempotency keys) goes, and so do dead letters that name the person. Done
-    again, it does the same to what has come since. Published events that say the id, such as `LimitReached`, stay.
+    What is free text (metadata, endpoint, idempotency keys) goes, and so do dead letters that name the person, and the
+    person's budgets. Done again, it does the same to what has come since. Published events that say the id, such as
+    `LimitReached`, stay.
     """
     orgs = sorted(set(org_ids))
     # A random pseudonym: one with a time in it would say which of several organizations' are the same person.
@@ -45,6 +47,7 @@ async def erase(connection: Connection, user_id: str, org_ids: Iterable[str], no
         queries.erase_from_reservations,
     ):
         await connection.execute(statement, orgs, pseudonyms, user_id)
+    await connection.execute(budget_queries.erase_budgets, orgs, user_id)
     spellings = {json.dumps(user_id), json.dumps(user_id, ensure_ascii=False)}
     await connection.execute(queries.drop_letters, orgs, [spelling.encode() for spelling in spellings])
 

@@ -13,6 +13,7 @@ import asyncpg
 from aragora.chassis import sql, store
 from aragora.chassis.sql import Connection
 from aragora.contracts.events import LimitReached
+from metering.budgets import compare_with_budgets
 from metering.limits import resets_at
 
 queries = sql.load("metering", "sql/limit_sums.sql")
@@ -30,6 +31,8 @@ _FOLDS = {
     ("unique_users", "organization"): queries.fold_limit_users,
 }
 """Which statement folds a limit, by its meter's aggregation and by whom it is for."""
+_BUDGET = ("budget", "")
+"""Stands among them for a budget, of which nothing is folded."""
 
 
 def counted_from(now: datetime) -> date:
@@ -38,11 +41,16 @@ def counted_from(now: datetime) -> date:
 
 
 async def count_against_limits(connection: Connection, now: datetime) -> None:
-    """Add the chunk's usage to what is used of limits, and raise `LimitReached` for thresholds that it reached."""
+    """Add the chunk's usage to what is used of limits, and raise `LimitReached` for thresholds that it reached.
+
+    Raise `BudgetExceeded` too, where there are budgets (budgets.py).
+    """
     await connection.execute(queries.count_from, counted_from(now).isoformat())
     kinds = sorted((row["aggregation"], row["per"]) for row in await connection.fetch(queries.limit_kinds))
     for fold in dict.fromkeys(_FOLDS[kind] for kind in kinds if kind in _FOLDS):
         await raise_reached(connection, await connection.fetch(fold), now)
+    if _BUDGET in kinds:
+        await compare_with_budgets(connection, now)
 
 
 async def raise_reached(connection: Connection, rows: Sequence[asyncpg.Record], now: datetime) -> None:

@@ -15,7 +15,7 @@ from aragora.chassis.consume import disconnect
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
 from aragora.contracts import topology
-from metering import api, dashboard_api, dead_letters_api, limits_api, periods_api
+from metering import api, budgets_api, dashboard_api, dead_letters_api, limits_api, periods_api
 from metering.edge import UsagePublisher
 from metering.limit_desk import LANES, LimitDesk
 from metering.limits_rpc import LimitsOnTheBus
@@ -27,7 +27,10 @@ TITLE = "Aragora Metering"
 DESCRIPTION = "Records, prices and sums up usage."
 
 log = structlog.get_logger()
-routers = (api.router, dashboard_api.router, limits_api.router, periods_api.router, dead_letters_api.router)
+routers = (
+    api.router, dashboard_api.router, limits_api.router, budgets_api.router, periods_api.router,
+    dead_letters_api.router,
+)  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -26,7 +26,7 @@ from metering.handlers import (
     prepare_session,
     subscribe,
 )
-from metering.housekeeping import close_months, keep_house
+from metering.housekeeping import close_months, keep_house, watch_days
 from metering.log_months import open_due_month
 from metering.settings import Settings
 
@@ -68,6 +68,7 @@ async def run_worker(settings: Settings) -> None:
         log.info("worker_ready")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_house(side_pool, stop))
+            tasks.create_task(watch_days(side_pool, stop))
             tasks.create_task(close_months(periods_pool, stop, settings.period_close_days))
             if settings.worker_port is not None:
                 from aragora.chassis.app import serve_probes  # noqa: PLC0415 - a web framework, for those who ask for it

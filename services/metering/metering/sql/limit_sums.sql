@@ -115,11 +115,19 @@ SELECT org_id, month, '', meter, count(*) FROM limit_sightings GROUP BY 1, 2, 4
 -- A worker's part. Each statement gives the limits whose next threshold was just reached.
 
 -- name: limit_kinds
--- Asked after the months' rows are held: from then on nobody changes these organizations' plans.
+-- Asked after the months' rows are held: from then on nobody changes these organizations' plans and budgets. Whether any
+-- of them has a budget is asked here too: those without have no statement more for it.
+WITH organizations AS MATERIALIZED (SELECT DISTINCT org_id FROM days_to_fold)
 SELECT DISTINCT l.aggregation, l.per
-FROM (SELECT DISTINCT org_id FROM days_to_fold) AS d
+FROM organizations AS d
 JOIN entitlement_limits AS l ON l.org_id = d.org_id
 WHERE l.amount IS NOT NULL
+UNION ALL
+SELECT 'budget', ''
+WHERE EXISTS (
+    SELECT FROM organizations AS d
+    CROSS JOIN LATERAL (SELECT FROM budgets WHERE org_id = d.org_id LIMIT 1) AS b
+)
 
 -- name: fold_limit_sums
 WITH folded AS (

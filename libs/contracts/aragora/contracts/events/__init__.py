@@ -52,11 +52,14 @@ from aragora.contracts.events.billing import (
     SubscriptionStarted,
 )
 from aragora.contracts.events.metering import (
+    BudgetExceeded,
     LimitReached,
     ReservationExpired,
     UnpricedUsageSeen,
+    UsageAnomalySeen,
     UsagePeriodClosed,
 )
+from aragora.contracts.events.notifier import Channel, NotificationDelivered, NotificationFailed
 from aragora.contracts.events.values import PLATFORM, Month, Name, Quantity, UsdAmount
 
 __all__ = [
@@ -65,6 +68,8 @@ __all__ = [
     "ApiKeyIssued",
     "ApiKeyRevoked",
     "BillingAttentionNeeded",
+    "BudgetExceeded",
+    "Channel",
     "CollectedBy",
     "CreditGranted",
     "EmailVerificationRequested",
@@ -80,6 +85,8 @@ __all__ = [
     "MemberRemoved",
     "Month",
     "Name",
+    "NotificationDelivered",
+    "NotificationFailed",
     "OrganizationCreated",
     "OrganizationDeleted",
     "OrganizationRenamed",
@@ -107,6 +114,7 @@ __all__ = [
     "SubscriptionStarted",
     "TokenRevoked",
     "UnpricedUsageSeen",
+    "UsageAnomalySeen",
     "UsagePeriodClosed",
     "UsdAmount",
     "UserErased",

@@ -1,5 +1,6 @@
 """What metering says: what was used."""
 
+from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field
@@ -76,3 +77,35 @@ class UsagePeriodClosed(DomainEvent):
     """How many of them have no cost, because no price is known for them."""
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Of those events: ids, times and quantities. The same events have the same digest, whenever it is taken."""
+
+
+class BudgetExceeded(DomainEvent):
+    """An organization has spent more than it meant to; raised once per budget and month. Nothing is refused for it.
+
+    It is raised again in the same month if the budget was given another amount, and that is exceeded too.
+    """
+
+    type_name: ClassVar[str] = "aragora.metering.BudgetExceeded.v1"
+
+    budget_id: Name
+    month: Month
+    spent_usd: UsdAmount
+    budget_usd: UsdAmount
+    user_id: str | None = None
+    """Set when the budget is one person's rather than the organization's."""
+
+
+class UsageAnomalySeen(DomainEvent):
+    """An organization's day is far from what its days are like; raised once per organization, day and meter."""
+
+    type_name: ClassVar[str] = "aragora.metering.UsageAnomalySeen.v1"
+
+    day: date
+    """In UTC."""
+    meter: Literal["cost_usd", "api_calls"]
+    used: UsdAmount
+    """On that day, as far as it was recorded then."""
+    usual: UsdAmount
+    """The median of the days before."""
+    days: Annotated[int, Field(ge=1)]
+    """How many days that median is of."""
