@@ -17,10 +17,10 @@ from nats.aio.msg import Msg
 from one_service import ALL_SCOPES, bearer, checked, surroundings
 from servers import PostgresServer, eventually
 
+from aragora.chassis.sealing import Sealer
 from aragora.contracts.envelope import DomainEvent, Envelope, decode, envelope, subject_for
 from aragora.contracts.events import EntitlementsChanged
 from auth.messages import token_of
-from auth.sealing import Sealer
 from standalone import machine
 from standalone.platform import answers
 from standalone.service import PythonService
@@ -137,7 +137,7 @@ class AuthPlatform:
             return bool(found)
 
         await eventually(written, 20, what=f"a letter {kind}")
-        return token_of(Sealer(SEALING_KEYS), kind, found[0]["message_id"])
+        return token_of(Sealer(SEALING_KEYS, "auth"), kind, found[0]["message_id"])
 
     def heard_of(self, kind: type[Event], **fields: Any) -> list[Event]:
         """What the bus carried of a kind, with these fields, in order."""

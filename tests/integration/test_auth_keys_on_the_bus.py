@@ -10,11 +10,12 @@ from auth_people import Team, team
 from auth_platform import SEALING_KEYS, AuthPlatform, any_email
 
 from aragora.billing.api_keys import digest_of, new_api_key
+from aragora.chassis.sealing import Sealer
+from aragora.contracts.contacts import READ_CONTACTS, Contacts
 from aragora.contracts.keys import KeyVerdict
 from aragora.contracts.messages import READ_MESSAGE, MessageVerdict
 from aragora.contracts.topology import VERIFY_KEY
 from auth.messages import token_of
-from auth.sealing import Sealer
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ async def test_a_key_of_a_plan_that_lost_its_api_access_is_told_apart(running_au
     ],
     ids=lambda question: repr(question[:24]),
 )  # fmt: skip
-@pytest.mark.parametrize("subject", [VERIFY_KEY, READ_MESSAGE])
+@pytest.mark.parametrize("subject", [VERIFY_KEY, READ_MESSAGE, READ_CONTACTS])
 async def test_a_malformed_question_is_refused(running_auth: AuthPlatform, subject: str, question: bytes):
     answer = await running_auth.bus.request(subject, question, timeout=5)
     assert json.loads(answer.data)["refused"] == "unknown"
@@ -102,9 +103,39 @@ async def test_an_invitation_names_who_invites_until_it_is_withdrawn(running_aut
     letter = (await read(running_auth, message_id)).message
     assert letter is not None
     assert letter.org_name == (await running_auth.read("GET", path, token=token))["name"]
-    assert letter.token == token_of(Sealer(SEALING_KEYS), "invitation", message_id)
+    assert letter.token == token_of(Sealer(SEALING_KEYS, "auth"), "invitation", message_id)
     await running_auth.read("DELETE", f"{path}/invitations/{message_id}", token=token)
     assert await read(running_auth, message_id) == MessageVerdict(refused="unknown")
+
+
+async def contacts(running: AuthPlatform, **asked: str) -> Contacts:
+    question = json.dumps(asked).encode()
+    return msgspec.json.decode((await running.bus.request(READ_CONTACTS, question, timeout=5)).data, type=Contacts)
+
+
+async def test_who_belongs_to_an_organization_is_told_with_their_address(running_auth: AuthPlatform, people: Team):
+    found = await contacts(running_auth, org_id=people.org_id)
+    assert {one.user_id: one.role for one in found.contacts} == {
+        people.owner.user_id: "owner", people.admin.user_id: "admin", people.member.user_id: "member",
+    }  # fmt: skip
+    assert {one.email for one in found.contacts} == {people.owner.email, people.admin.email, people.member.email}
+    assert found.org_name
+    assert people.owner.email not in repr(found)
+    assert not (await contacts(running_auth, org_id="org_of_nobody")).contacts
+
+
+async def test_a_person_is_told_until_they_are_erased(running_auth: AuthPlatform):
+    person = await running_auth.register()
+    (found,) = (await contacts(running_auth, user_id=person.user_id)).contacts
+    assert (found.email, found.verified, found.role) == (person.email, False, None)
+    secret = await running_auth.letter(person.email, "verify_email")
+    await running_auth.ask("POST", "/api/auth/verify-email", {"token": secret})
+    assert (await contacts(running_auth, user_id=person.user_id)).contacts[0].verified
+    body = {"password": person.password}
+    answer = await running_auth.ask("DELETE", "/api/auth/me", body, token=person.access_token)
+    assert answer.is_success, answer.text
+    assert not (await contacts(running_auth, user_id=person.user_id)).contacts
+    assert not (await contacts(running_auth, org_id=person.org_id)).contacts
 
 
 async def test_an_event_that_is_none_stops_nobody(running_auth: AuthPlatform, people: Team):

@@ -11,9 +11,9 @@ from auth_platform import SEALING_KEYS, AuthPlatform, any_address, any_email
 
 from aragora.billing.passwords import hash_password, needs_rehash
 from aragora.chassis.problems import Problem
+from aragora.chassis.sealing import Sealer
 from aragora.contracts.events import AccountLocked
 from auth import attempts
-from auth.sealing import Sealer
 
 WRONG = "not-the-password-at-all"
 
@@ -120,7 +120,7 @@ def test_the_ladder():
 async def test_the_ladder_is_climbed_and_forgotten(auth_database_url: str):
     connection = await asyncpg.connect(auth_database_url)
     try:
-        keys = attempts.keys_of(Sealer(SEALING_KEYS), "person@example.com", "10.0.0.1")
+        keys = attempts.keys_of(Sealer(SEALING_KEYS, "auth"), "person@example.com", "10.0.0.1")
         now = datetime(2026, 5, 1, tzinfo=UTC)
 
         async def wait_after(failures: int) -> timedelta:

@@ -10,6 +10,7 @@ import pytest
 from servers import eventually
 
 from aragora.chassis import store
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.chassis.store import VersionConflict
 from aragora.contracts.ids import new_id
@@ -17,10 +18,9 @@ from auth import commands, domain, invitations, messages, organizations
 from auth.acts import Act, Caller, acting
 from auth.commands import Actor
 from auth.domain import Organization
-from auth.sealing import Sealer
 
 NOW = datetime(2026, 12, 15, 12, tzinfo=UTC)
-SEALER = Sealer("tests-seal-with-this-key-of-forty-bytes!")
+SEALER = Sealer("tests-seal-with-this-key-of-forty-bytes!", "auth")
 
 
 class World:

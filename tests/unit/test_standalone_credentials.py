@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from aragora.chassis.sealing import MIN_KEY_BYTES
 from aragora.chassis.security import find_service_key, parse_service_keys
 from aragora.contracts.topology import ACCOUNTS
-from auth.sealing import MIN_KEY_BYTES
 from standalone import credentials
 from standalone.credentials import Credentials
 from standalone.problems import DataDirUnusable
@@ -23,11 +23,12 @@ def test_they_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
 def test_two_platforms_share_no_secret(tmp_path: Path) -> None:
     first, second = (secrets_of(credentials.read_or_make(tmp_path_of(tmp_path, name))) for name in "ab")
     assert first.isdisjoint(second)
-    assert len(first) == 5 + len(ACCOUNTS) + len(credentials.SERVICES)
+    assert len(first) == 7 + len(ACCOUNTS) + len(credentials.SERVICES)
 
 
 def secrets_of(made: Credentials) -> set[str]:
     single = {made.postgres_password, made.jwt_secret, made.service_key, made.sealing_key, made.operator_password}
+    single |= {made.notifier_sealing_key, made.mailbox_key}
     return {*single, *made.bus.values(), *made.databases.values()}
 
 
@@ -63,7 +64,7 @@ def test_the_file_of_a_version_without_billing_is_completed_and_nothing_else_cha
     del earlier["bus"]["billing"], earlier["databases"]["billing"]
     path.write_text(json.dumps(earlier))
     completed = credentials.read_or_make(tmp_path)
-    assert set(completed.databases) == set(credentials.SERVICES) == {"auth", "metering", "billing"}
+    assert set(completed.databases) == set(credentials.SERVICES) == {"auth", "metering", "billing", "notifier"}
     assert completed.database_of("metering") == made.database_of("metering")
     assert completed.database_of("billing").name == "aragora_billing"
     assert completed.bus["billing"] != completed.bus["metering"] == made.bus["metering"]
@@ -83,6 +84,22 @@ def test_the_file_of_a_version_without_auth_can_be_read_and_is_completed_once(tm
     assert len(completed.operator_password) >= 20
     assert completed.database_of("auth").name == "aragora_auth"
     assert (completed.jwt_secret, completed.databases["billing"]) == (made.jwt_secret, made.databases["billing"])
+    assert credentials.read_or_make(tmp_path) == completed
+
+
+def test_the_file_of_a_version_without_the_notifier_is_completed_and_nothing_else_changes(tmp_path: Path) -> None:
+    made = credentials.read_or_make(tmp_path)
+    path = credentials.path_of(tmp_path)
+    earlier = json.loads(path.read_text())
+    for names in ("bus", "databases"):
+        del earlier[names]["notifier"]
+    del earlier["notifier_sealing_key"], earlier["mailbox_key"]
+    path.write_text(json.dumps(earlier))
+    completed = credentials.read_or_make(tmp_path)
+    assert completed.database_of("notifier").name == "aragora_notifier"
+    assert len(completed.notifier_sealing_key) >= MIN_KEY_BYTES
+    assert completed.notifier_sealing_key != completed.sealing_key == made.sealing_key
+    assert len(completed.mailbox_key) >= 32
     assert credentials.read_or_make(tmp_path) == completed
 
 

@@ -1,3 +1,4 @@
+import base64
 import io
 import random
 import time
@@ -6,11 +7,13 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from rich.console import Console
+from standardwebhooks import Webhook
 
 from aragora.billing.pricebook import PriceBook
 from aragora.contracts.limits import Reserve
 from aragora.contracts.usage import UsageEvent
 from standalone import demo_sample
+from standalone.demo_receiver import is_signed
 from standalone.demo_view import Tally, standing, view
 
 
@@ -29,6 +32,23 @@ def test_sample_events_are_valid_and_priced() -> None:
         assert rated.cost_usd, (event.provider, event.model, rated.reason)
         seen.add((event.org_id, event.model))
     assert {org for org, _ in seen} == set(demo_sample.ORGANIZATIONS)
+
+
+def test_the_demos_endpoint_takes_what_is_signed_rightly_and_lately() -> None:
+    key = base64.b64encode(b"thirty-two bytes of a secret key").decode()
+    secret, now, body = f"whsec_{key}", datetime.now(UTC).replace(microsecond=0), '{"type":"limit.reached"}'
+    right = Webhook(secret).sign("msg_1", now, body)
+    given = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": f"{now.timestamp():.0f}",
+        "webhook-signature": f"v1,bm90IHRoaXMgb25l {right}",
+    }
+    assert is_signed(secret, given, body.encode(), now.timestamp())
+    assert not is_signed(secret, given, body.encode() + b" ", now.timestamp())
+    assert not is_signed(f"whsec_{base64.b64encode(b'x' * 32).decode()}", given, body.encode(), now.timestamp())
+    assert not is_signed(secret, given, body.encode(), now.timestamp() + 400)
+    for name in given:
+        assert not is_signed(secret, {**given, name: ""}, body.encode(), now.timestamp())
 
 
 def test_the_tally_knows_rate_and_percentiles(monkeypatch: pytest.MonkeyPatch) -> None:

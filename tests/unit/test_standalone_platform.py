@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -7,18 +8,28 @@ from aragora.chassis.security import parse_service_keys
 from auth.settings import Settings as AuthSettings
 from billing.settings import Settings as BillingSettings
 from metering.settings import Settings as MeteringSettings
+from notifier.settings import Settings as NotifierSettings
 from standalone import credentials
 from standalone.datadir import Running
 from standalone.nats import OPERATOR
-from standalone.platform import AUTH_ONLY, OPERATOR_EMAIL, environment, operator_account
+from standalone.service_settings import OPERATOR_EMAIL, SECRETS_OF, environment, mailbox_url, operator_account
 
 RUNNING = Running(pid=7, host="127.0.0.1", port=8000, postgres_port=1, nats_port=2, monitoring_port=3)
+AnySettings = AuthSettings | MeteringSettings | BillingSettings | NotifierSettings
+PUBLIC = ("ARAGORA_PUBLIC_URL", "ARAGORA_WEBHOOK_ALLOWED_NETWORKS", "ARAGORA_SMTP_HOST", "ARAGORA_SMTP_USER")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the terminal has set about letters and secrets."""
+    for inherited in (*PUBLIC, *(name for names in SECRETS_OF.values() for name in names)):
+        monkeypatch.delenv(inherited, raising=False)
 
 
 def test_each_service_has_its_own_database_and_its_own_user_of_the_bus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for inherited in ("ARAGORA_SERVICE_KEYS", "ARAGORA_JWT_SECRET", "ARAGORA_CATALOG", *AUTH_ONLY):
+    for inherited in ("ARAGORA_SERVICE_KEYS", "ARAGORA_JWT_SECRET", "ARAGORA_CATALOG"):
         monkeypatch.delenv(inherited, raising=False)
     # Whatever the terminal had set for one service must not lead another one astray.
     monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/other")
@@ -27,12 +38,14 @@ def test_each_service_has_its_own_database_and_its_own_user_of_the_bus(
     of_metering = MeteringSettings.model_validate(environment(secrets, RUNNING, "metering"))
     of_billing = BillingSettings.model_validate(environment(secrets, RUNNING, "billing"))
     of_auth = AuthSettings.model_validate(environment(secrets, RUNNING, "auth"))
-    for settings, service in ((of_auth, "auth"), (of_metering, "metering"), (of_billing, "billing")):
+    of_notifier = NotifierSettings.model_validate(environment(secrets, RUNNING, "notifier"))
+    all_of_them: tuple[AnySettings, ...] = (of_auth, of_metering, of_billing, of_notifier)
+    for settings, service in zip(all_of_them, credentials.SERVICES, strict=True):
         url = urlsplit(settings.database_url)
         assert (url.username, url.password, url.port) == (f"aragora_{service}", secrets.databases[service], 1)
         assert url.path == f"/aragora_{service}"
         assert (settings.nats_user, settings.nats_password) == (service, secrets.bus[service])
-    assert {one.service_keys for one in (of_auth, of_metering, of_billing)} == {secrets.service_keys()}
+    assert {one.service_keys for one in all_of_them} == {secrets.service_keys()}
     assert environment(secrets, RUNNING, account=OPERATOR)["NATS_PASSWORD"] == secrets.bus["operator"]
 
 
@@ -45,19 +58,54 @@ def test_the_operators_own_keys_and_secret_stay(tmp_path: Path, monkeypatch: pyt
     assert given["ARAGORA_JWT_SECRET"] == "of the operator, and long enough for it"
 
 
-def test_only_auth_is_told_what_lets_one_sign_in_as_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in AUTH_ONLY:
+def test_no_service_is_told_the_secrets_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {name for names in SECRETS_OF.values() for name in names}:
         monkeypatch.setenv(name, f"of the operator, for {name}")
     secrets = credentials.read_or_make(tmp_path)
-    for service in ("metering", "billing"):
+    for service, own in SECRETS_OF.items():
+        told = environment(secrets, RUNNING, service)
+        others = {name for names in SECRETS_OF.values() for name in names} - set(own)
         # Empty, rather than absent: a child inherits what is absent.
-        assert {environment(secrets, RUNNING, service)[name] for name in AUTH_ONLY} == {""}
-        assert secrets.sealing_key not in environment(secrets, RUNNING, service).values()
+        assert {told[name] for name in others} == {""}
+        for key in {secrets.sealing_key, secrets.notifier_sealing_key, secrets.mailbox_key}:
+            assert key not in told.values()
+    for name in SECRETS_OF["auth"]:
+        monkeypatch.delenv(name)
+    sealed_with = {service: environment(secrets, RUNNING, service)["ARAGORA_SEALING_KEYS"] for service in SECRETS_OF}
+    assert sealed_with == {
+        "auth": secrets.sealing_key, "notifier": secrets.notifier_sealing_key, "metering": "", "billing": "",
+    }  # fmt: skip
+
+
+def test_letters_go_to_the_mailbox_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = credentials.read_or_make(tmp_path)
+    certificate = tmp_path / "mailbox.crt"
+    certificate.touch()
+    here = replace(RUNNING, smtp_port=25, mailbox_port=26, smtp_ca_file=str(certificate))
+    told = NotifierSettings.model_validate(environment(secrets, here, "notifier"))
+    assert (told.smtp_host, told.smtp_port, told.security, told.smtp_ca_file) == ("127.0.0.1", 25, "tls", certificate)
+    assert (told.smtp_password, told.public_url) == (secrets.mailbox_key, RUNNING.url)
+    assert mailbox_url(secrets, here) == f"http://127.0.0.1:26/{secrets.mailbox_key}/"
+    assert mailbox_url(secrets, RUNNING) == ""
+    monkeypatch.setenv("ARAGORA_SMTP_HOST", "mail.example.com")
+    monkeypatch.setenv("ARAGORA_PUBLIC_URL", "https://billing.example.com")
+    told = NotifierSettings.model_validate(environment(secrets, RUNNING, "notifier"))
+    assert (told.smtp_host, told.smtp_user, told.public_url) == ("mail.example.com", "", "https://billing.example.com")
+
+
+def test_networks_of_webhooks_are_the_operators_and_those_of_this_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = credentials.read_or_make(tmp_path)
+    here = replace(RUNNING, webhook_networks="127.0.0.0/8")
+    monkeypatch.setenv("ARAGORA_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8")
+    told = [NotifierSettings.model_validate(environment(secrets, one, "notifier")) for one in (RUNNING, here)]
+    assert [[str(network) for network in one.networks] for one in told] == [
+        ["10.0.0.0/8"], ["10.0.0.0/8", "127.0.0.0/8"],
+    ]  # fmt: skip
 
 
 def test_the_operators_account_is_as_they_say_else_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for inherited in AUTH_ONLY:
-        monkeypatch.delenv(inherited, raising=False)
     secrets = credentials.read_or_make(tmp_path)
     assert operator_account(secrets) == (OPERATOR_EMAIL, secrets.operator_password)
     of_auth = AuthSettings.model_validate(environment(secrets, RUNNING, "auth"))

@@ -12,8 +12,8 @@ from billing.settings import Settings as BillingSettings
 from standalone import credentials, stripe_settings
 from standalone.datadir import Running
 from standalone.gateway import with_prices
-from standalone.platform import environment
 from standalone.problems import CatalogUnusable, DataDirUnusable, StripeIsSet
+from standalone.service_settings import environment
 from standalone.stripe_simulator import cards, checkout
 from standalone.stripe_simulator.calls import call
 from standalone.stripe_simulator.state import Simulator
@@ -56,7 +56,7 @@ def test_billing_alone_is_told_of_the_stand_in(tmp_path: Path, running: Running)
     assert (told.stripe_api_base, told.stripe_prices) == ("http://127.0.0.1:9", PRICES)
     assert told.stripe_secret_key.startswith("sk_test_")
     assert told.stripe_webhook_secret.startswith("whsec_")
-    for service in ("auth", "metering"):
+    for service in ("auth", "metering", "notifier"):
         # Empty, rather than absent: a child inherits what is absent.
         given = environment(secrets, running, service)
         assert {name: value for name, value in given.items() if name.startswith("STRIPE_")} == dict.fromkeys(

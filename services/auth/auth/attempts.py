@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from aragora.chassis.problems import Problem
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Connection
 from auth.acts import queries
-from auth.sealing import Sealer
 
 LADDER = ((15, timedelta(hours=1)), (10, timedelta(minutes=15)), (5, timedelta(minutes=1)))
 """From so many failures on, the highest step first. Past the top, every failure locks anew."""

@@ -9,10 +9,10 @@ from fastapi import Request, Security
 
 from aragora.billing.jwt_auth import TokenPayload
 from aragora.chassis.problems import Problem
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import Principal, authenticated
 from aragora.chassis.sql import Pool
 from auth.acts import Act, Caller, Clock, acting
-from auth.sealing import Sealer
 
 MAX_PROGRAM_LENGTH = 200
 

@@ -15,8 +15,8 @@ from rich.table import Column, Table
 from aragora.chassis import telemetry
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Connection, Pool
-from auth.sealing import Sealer
 from auth.settings import Settings
 
 app = typer.Typer(help="Who you are: users, organizations, tokens, API keys, revocation.", no_args_is_help=True)
@@ -133,7 +133,7 @@ def messages(
     from auth.messages import token_of  # noqa: PLC0415 - see `api`
 
     settings = _settings("auth-messages")
-    sealer = Sealer(settings.sealing_keys)
+    sealer = Sealer(settings.sealing_keys, "auth")
 
     async def show(connection: Connection) -> None:
         heads = ("to", "kind", "expires", "token")

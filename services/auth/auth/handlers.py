@@ -1,8 +1,8 @@
 """What auth hears and answers on the bus. Every side effect of its subscribers is in this file.
 
 It keeps its own copy of what billing says of seats and API access; and it tells the service that sends letters what is
-in one. A question is never left without an answer: one that cannot be read is refused, and when the database is away
-the answer is empty, so that who asks need not wait to know that nothing is known.
+in one, and how people are reached. A question is never left without an answer: one that cannot be read is refused, and
+when the database is away the answer is empty, so that who asks need not wait to know that nothing is known.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsBatchMessage, NatsMessage
 
 from aragora.chassis import sql
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.contracts import topology
+from aragora.contracts.contacts import READ_CONTACTS, Contact, Contacts, ReadContacts
 from aragora.contracts.envelope import decode
 from aragora.contracts.events import EntitlementsChanged
 from aragora.contracts.messages import READ_MESSAGE, Message, MessageVerdict, ReadMessage
 from auth import messages
 from auth.acts import Clock
-from auth.sealing import Sealer
 
 FETCH_MESSAGES = 100
 FETCH_SECONDS = 0.5
@@ -34,7 +35,9 @@ API_ACCESS = "api_access"
 queries = sql.load("auth", "sql/bus.sql")
 log = structlog.get_logger()
 REFUSED = MessageVerdict(refused="unknown")
+NOT_UNDERSTOOD = Contacts(refused="unknown")
 _read_message = msgspec.json.Decoder(ReadMessage)
+_read_contacts = msgspec.json.Decoder(ReadContacts)
 
 
 def subscribe(broker: NatsBroker, pool: Pool) -> None:
@@ -78,7 +81,10 @@ async def follow(pool: Pool, bodies: Sequence[bytes]) -> None:
 
 
 def answer_questions(broker: NatsBroker, pool: Pool, sealer: Sealer, clock: Clock) -> None:
-    """Answer on `rpc.auth.message` as soon as the broker starts. API keys are asked about in `key_questions`."""
+    """Answer on `rpc.auth.message` and `rpc.auth.contacts` as soon as the broker starts.
+
+    API keys are asked about in `key_questions`.
+    """
 
     @broker.subscriber(READ_MESSAGE, queue=QUESTIONS_QUEUE, decoder=_undecoded)
     async def read_message(message: Annotated[NatsMessage, Context("message")]) -> bytes:
@@ -98,6 +104,32 @@ def answer_questions(broker: NatsBroker, pool: Pool, sealer: Sealer, clock: Cloc
             return REFUSED
         token = messages.token_of(sealer, row["kind"], message_id)
         return MessageVerdict(message=Message(token=token, **row))
+
+    @broker.subscriber(READ_CONTACTS, queue=QUESTIONS_QUEUE, decoder=_undecoded)
+    async def read_contacts(message: Annotated[NatsMessage, Context("message")]) -> bytes:
+        try:
+            return msgspec.json.encode(await _contacts(pool, message.body))
+        except Exception:
+            log.exception("contacts_not_read")
+            return b""
+
+
+async def _contacts(pool: Pool, question: bytes) -> Contacts:
+    try:
+        asked = _read_contacts.decode(question)
+    except (msgspec.MsgspecError, RecursionError):
+        return NOT_UNDERSTOOD
+    named = asked.org_id or asked.user_id
+    if named is None or "\0" in named or (asked.org_id and asked.user_id):
+        return NOT_UNDERSTOOD
+    rows = await pool.fetch(queries.contacts_in if asked.org_id else queries.contact_of, named)
+    contacts = tuple(
+        Contact(
+            user_id=row["user_id"], email=row["email"], name=row["name"], verified=row["verified"], role=row["role"]
+        )
+        for row in rows
+    )
+    return Contacts(org_name=rows[0]["org_name"] if rows else None, contacts=contacts)
 
 
 async def _undecoded(message: StreamMessage[object]) -> object:

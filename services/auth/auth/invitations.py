@@ -1,5 +1,6 @@
 """Invitations: a letter to an address, and joining with the secret in it."""
 
+from aragora.chassis.sealing import Sealer
 from aragora.contracts.events import Role
 from auth import messages
 from auth.acts import Act
@@ -7,7 +8,6 @@ from auth.commands import Accept, Actor, AlreadyInvited, AlreadyMember, Invite, 
 from auth.organization_answers import refusals_told
 from auth.organizations import execute, seats_of
 from auth.projections import queries
-from auth.sealing import Sealer
 
 
 async def invite(act: Act, org_id: str, by: Actor, email: str, role: Role) -> str:

@@ -13,6 +13,7 @@ from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
 from aragora.chassis.relay import Relay
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
 from aragora.contracts import topology
@@ -33,7 +34,6 @@ from auth.acts import Clock
 from auth.handlers import answer_questions
 from auth.hashing import Hasher
 from auth.key_questions import answering_keys
-from auth.sealing import Sealer
 from auth.settings import Settings
 from auth.worker import now_utc, publisher
 
@@ -80,7 +80,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
         async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=12, command_timeout=30) as pool:
             app.state.auth_pool = pool
             app.state.auth_clock = clock
-            app.state.auth_sealer = sealer = Sealer(settings.sealing_keys)
+            app.state.auth_sealer = sealer = Sealer(settings.sealing_keys, "auth")
             app.state.auth_proxies = [one.strip() for one in settings.trusted_proxies.split(",") if one.strip()]
             app.state.auth_hasher = Hasher(settings.password_memory_kib, settings.password_time_cost)
             answer_questions(broker, pool, sealer, clock)

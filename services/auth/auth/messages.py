@@ -8,10 +8,10 @@ from typing import Literal
 
 import asyncpg
 
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Connection
 from aragora.contracts.ids import new_id
 from auth.acts import Act, queries
-from auth.sealing import Sealer
 
 Kind = Literal["verify_email", "reset_password", "invitation"]
 

@@ -8,9 +8,9 @@ from datetime import datetime
 
 import pyotp
 
+from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Connection
 from auth.acts import queries
-from auth.sealing import Sealer
 
 ISSUER = "Aragora"
 STEP_SECONDS = 30

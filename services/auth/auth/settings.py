@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from auth.sealing import Sealer
+from aragora.chassis.sealing import Sealer
 
 
 class Settings(BaseSettings):
@@ -34,5 +34,5 @@ class Settings(BaseSettings):
     @field_validator("sealing_keys")
     @classmethod
     def _usable(cls, value: str) -> str:
-        Sealer(value)
+        Sealer(value, "auth")
         return value

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from zlib import crc32
 
+from aragora.contracts.alerts import UNREAD_ALERTS
+from aragora.contracts.contacts import READ_CONTACTS
+from aragora.contracts.messages import READ_MESSAGE
+
 PARTITIONS = 16
 """Number of usage subjects. One organization's usage always travels on one of them."""
 
@@ -131,9 +135,38 @@ AUTH_ENTITLEMENTS = Consumer(
     filter_subjects=("events.billing.EntitlementsChanged.*",),
     description="Auth keeps its own copy of seats and features",
 )
+TOLD = {
+    "auth": (
+        "EmailVerificationRequested PasswordResetRequested MemberInvited PasswordChanged SecondFactorChanged "
+        "AccountLocked"
+    ),
+    "metering": "LimitReached BudgetExceeded UnpricedUsageSeen UsageAnomalySeen",
+    "billing": (
+        "SubscriptionChanged SubscriptionCancelled InvoiceFinalized PaymentSucceeded PaymentFailed PaymentWaived "
+        "PaymentActionRequired PaymentReminderDue PaymentRecovered GracePeriodExpired PaymentRefunded PaymentDisputed "
+        "CreditGranted BillingAttentionNeeded"
+    ),
+}
+"""Of what people are told, by service."""
+NOTIFIER_EVENTS = Consumer(
+    name="notifier-events",
+    stream=EVENTS.name,
+    filter_subjects=tuple(f"events.{service}.{event}.*" for service, told in TOLD.items() for event in told.split()),
+    description="The notifier tells people what they should know",
+    ack_wait=timedelta(seconds=10),
+)
+CHANGES_OF_PEOPLE = (
+    "OrganizationRenamed OrganizationDeleted MemberJoined MemberRemoved RoleChanged EmailVerified UserErased"
+)
+NOTIFIER_PEOPLE = Consumer(
+    name="notifier-people",
+    stream=EVENTS.name,
+    filter_subjects=tuple(f"events.auth.{event}.*" for event in CHANGES_OF_PEOPLE.split()),
+    description="The notifier forgets what it knew of who belongs where, and whoever is erased",
+)
 CONSUMERS = (
     *METERING_WORKERS, METERING_ENTITLEMENTS, METERING_ERASURES, BILLING_ORGANIZATIONS, BILLING_USAGE_PERIODS,
-    AUTH_ENTITLEMENTS,
+    AUTH_ENTITLEMENTS, NOTIFIER_EVENTS, NOTIFIER_PEOPLE,
 )  # fmt: skip
 
 REVOCATIONS = ("events.auth.TokenRevoked.*", "events.auth.UserTokensRevoked.*", "events.auth.ApiKeyRevoked.*")
@@ -169,7 +202,7 @@ METERING = Account(
     publish=(
         "usage.recorded.*",
         "events.metering.*.*",
-        "rpc.notifier.unread_alerts",
+        UNREAD_ALERTS,
         *(
             subject
             for consumer in (*METERING_WORKERS, METERING_ENTITLEMENTS, METERING_ERASURES)
@@ -190,6 +223,19 @@ BILLING = Account(
     ),
     subscribe=("_INBOX.billing.>", "rpc.billing.*"),
 )
+NOTIFIER = Account(
+    name="notifier",
+    description="The notifier service, API and worker",
+    publish=(
+        "events.notifier.*.*",
+        *_may_consume(NOTIFIER_EVENTS),
+        *_may_consume(NOTIFIER_PEOPLE),
+        READ_MESSAGE,
+        READ_CONTACTS,
+        *_MAY_VERIFY,
+    ),
+    subscribe=("_INBOX.notifier.>", "rpc.notifier.*"),
+)
 ACCOUNTS = (
     Account(
         name="operator",
@@ -200,6 +246,7 @@ ACCOUNTS = (
     AUTH,
     METERING,
     BILLING,
+    NOTIFIER,
     Account(
         name="publisher",
         description="Services in any language that publish usage, and ask before they cause it, straight on the bus",

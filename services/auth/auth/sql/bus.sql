@@ -19,3 +19,15 @@ LEFT JOIN organizations AS o ON o.org_id = m.org_id
 LEFT JOIN invitations AS i ON i.org_id = m.org_id AND i.invitation_id = m.message_id
 WHERE m.message_id = $1 AND m.used_at IS NULL AND m.expires_at > $2
   AND (m.kind <> 'invitation' OR (i.status = 'open' AND o.deleted_at IS NULL))
+
+-- name: contacts_in
+SELECT m.user_id, u.email, u.name, u.email_verified_at IS NOT NULL AS verified, m.role, o.name AS org_name
+FROM organizations AS o
+JOIN members AS m ON m.org_id = o.org_id AND m.left_at IS NULL
+JOIN users AS u ON u.user_id = m.user_id AND u.erased_at IS NULL
+WHERE o.org_id = $1 AND o.deleted_at IS NULL
+ORDER BY m.joined_at, m.user_id
+
+-- name: contact_of
+SELECT user_id, email, name, email_verified_at IS NOT NULL AS verified, NULL::text AS role, NULL::text AS org_name
+FROM users WHERE user_id = $1 AND erased_at IS NULL

@@ -1,4 +1,4 @@
-"""What auth keeps secret at rest, and secrets that it need not keep at all, because it can make them again.
+"""What a service keeps secret at rest, and secrets that it need not keep at all, because it can make them again.
 
 Both come from ARAGORA_SEALING_KEYS: the first key seals, all of them open. To rotate, put a new one in front.
 """
@@ -21,11 +21,13 @@ class SealBroken(ValueError):
 class Sealer:
     """Seals, opens and signs with keys made from ARAGORA_SEALING_KEYS: random texts, separated by commas.
 
+    Every service has keys of its own, also where the texts are the same: none opens what another one sealed.
+
     Raises:
         ValueError: there is no key, or one is too short.
     """
 
-    def __init__(self, keys: str) -> None:
+    def __init__(self, keys: str, service: str) -> None:
         given = [key.strip().encode() for key in keys.split(",") if key.strip()]
         if not given or min(map(len, given)) < MIN_KEY_BYTES:
             problem = "holds no key" if not given else f"has a key that is shorter than {MIN_KEY_BYTES} bytes"
@@ -33,8 +35,8 @@ class Sealer:
                 f"ARAGORA_SEALING_KEYS {problem}; set it to a random value that you keep, such as the output of: "
                 "openssl rand -hex 32"
             )
-        self._box = MultiFernet([Fernet(urlsafe_b64encode(_derived(key, b"seal"))) for key in given])
-        self._signing = [_derived(key, b"sign") for key in given]
+        self._box = MultiFernet([Fernet(urlsafe_b64encode(_derived(key, service, "seal"))) for key in given])
+        self._signing = [_derived(key, service, "sign") for key in given]
 
     def seal(self, secret: str) -> bytes:
         """The secret, encrypted and signed (Fernet: AES-128-CBC with HMAC-SHA256)."""
@@ -66,8 +68,8 @@ class Sealer:
         return hmac.digest(self._signing[0], f"{purpose}\0{text}".encode(), hashlib.sha256)
 
 
-def _derived(key: bytes, purpose: bytes) -> bytes:
-    return HKDF(SHA256(), length=32, salt=None, info=b"aragora-auth-" + purpose).derive(key)
+def _derived(key: bytes, service: str, purpose: str) -> bytes:
+    return HKDF(SHA256(), length=32, salt=None, info=f"aragora-{service}-{purpose}".encode()).derive(key)
 
 
 def _signature(key: bytes, purpose: str, text: str) -> str:
