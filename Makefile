@@ -8,7 +8,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-PACKAGES := libs/contracts libs/chassis libs/sdk services/auth services/metering services/billing deploy/standalone
+PACKAGES := libs/contracts libs/chassis libs/sdk services/auth services/metering services/billing services/notifier deploy/standalone
 CODE := libs services deploy tests
 # Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Tests of
 # the whole system start many processes each, some on the usual ports: those come one after the other.

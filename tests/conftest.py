@@ -62,6 +62,13 @@ async def auth_template(postgres_server: PostgresServer) -> AsyncIterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+async def notifier_template(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database with the notifier's schema, to copy."""
+    async with _template(postgres_server, "notifier") as name:
+        yield name
+
+
 @asynccontextmanager
 async def _template(postgres_server: PostgresServer, package: str) -> AsyncIterator[str]:
     name = await postgres_server.create_database()
@@ -94,6 +101,14 @@ async def billing_database_url(postgres_server: PostgresServer, billing_template
 async def auth_database_url(postgres_server: PostgresServer, auth_template: str) -> AsyncIterator[str]:
     """A new database of this test's own, with auth's schema."""
     name = await postgres_server.create_database(auth_template)
+    yield postgres_server.url_of(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def notifier_database_url(postgres_server: PostgresServer, notifier_template: str) -> AsyncIterator[str]:
+    """A new database of this test's own, with the notifier's schema."""
+    name = await postgres_server.create_database(notifier_template)
     yield postgres_server.url_of(name)
     await postgres_server.drop_database(name)
 

@@ -13,6 +13,8 @@ from billing import main as billing
 from billing.settings import Settings as BillingSettings
 from metering import main as metering
 from metering.settings import Settings as MeteringSettings
+from notifier import main as notifier
+from notifier.settings import Settings as NotifierSettings
 from standalone import gateway
 
 UNKNOWN = ("nobody", "malformed", "expired", "revoked", "revoked_key")
@@ -47,6 +49,7 @@ IN_PERSON = _kind("own organization: member, in person", "member", "admin", "own
 ADMINS_IN_PERSON = _kind("own organization: admin, in person", "admin", "owner")
 OPERATORS = _kind("operator only", "operator", "service")
 SUBSCRIBERS = _kind("own organization: member, and the operator's services", *MEMBERS.admits, "service")
+THEMSELF = _kind("own organization: that member, and the operator", "member", "operator", "service")
 DECIDERS = _kind("own organization: admin, and the operator's services", *ADMINS.admits, "service")
 _READING = ("service", "reading_service", "reading_key")
 PRICE_READERS = _kind("people, and keys with usage.read", *PEOPLE.admits, *_READING, "strangers_key")
@@ -101,11 +104,13 @@ def applications() -> dict[str, FastAPI]:
     of_auth = AuthSettings.model_validate(given)
     of_metering = MeteringSettings.model_validate(given)
     of_billing = BillingSettings.model_validate(given)
+    of_notifier = NotifierSettings.model_validate(given)
     return {
         "auth": auth.create_app(of_auth),
         "metering": metering.create_app(of_metering),
         "billing": billing.create_app(of_billing),
-        "gateway": gateway.create_app(of_auth, of_metering, of_billing),
+        "notifier": notifier.create_app(of_notifier),
+        "gateway": gateway.create_app(of_auth, of_metering, of_billing, of_notifier),
     }
 
 

@@ -16,6 +16,7 @@ from every_route import (
     PUBLIC,
     READERS,
     SUBSCRIBERS,
+    THEMSELF,
     WRITERS,
     Entry,
 )
@@ -122,6 +123,16 @@ METERING = [
     Entry(READERS, "GET", "/api/usage/events", query=IN_ORG),
     Entry(ADMIN_READERS, "GET", "/api/usage/organizations/{org_id}/summary"),
     Entry(READERS, "GET", "/api/usage/periods", query=IN_ORG),
+    Entry(ADMIN_READERS, "GET", "/api/usage/budgets", query=IN_ORG),
+    Entry(
+        DECIDERS,
+        "PUT",
+        "/api/usage/budgets/{budget_id}",
+        body={"amount_usd": "100", "user_id": "{user_id}"},
+        query=IN_ORG,
+        where={"budget_id": "user_id"},
+    ),
+    Entry(DECIDERS, "DELETE", "/api/usage/budgets/{budget_id}", 404, query=IN_ORG, where={"budget_id": "nobody"}),
     Entry(READERS, "GET", "/api/subscription/usage/{user_id}", query=IN_ORG),
     Entry(READERS, "GET", "/api/subscription/usage/{user_id}/trends", query=IN_ORG),
     Entry(READERS, "GET", "/api/subscription/dashboard/{user_id}", query=IN_ORG),
@@ -188,8 +199,58 @@ INVOICES = [
     Entry(OPERATORS, "POST", _BILLED + "/payments", 422, body={}),
     Entry(OPERATORS, "POST", _BILLED + "/invoices/{invoice_id}/void", 404, where=_NO_INVOICE),
 ]
+_ALERTS = "/api/subscription/alerts"
+_NO_ALERT = {"alert_id": "nobody"}
+_PREFERENCES = "/api/notifications/organizations/{org_id}/preferences"
+_ENDPOINTS = "/api/notifications/endpoints"
+_ENDPOINT = _ENDPOINTS + "/{endpoint_id}"
+_DELIVERY = _ENDPOINT + "/deliveries/{delivery_id}"
+_NO_ENDPOINT = {"endpoint_id": "nobody", "delivery_id": "nobody"}
+_UNSUBSCRIBE = "/api/notifications/unsubscribe/{token}"
+_NO_TOKEN = {"token": "nobody"}
+NOTIFIER = [
+    Entry(READERS, "GET", _ALERTS + "/{user_id}", query=IN_ORG),
+    # A good answer goes on for as long as one listens.
+    Entry(READERS, "GET", _ALERTS + "/{user_id}/stream", 422, query=IN_ORG | {"after": "no position"}),
+    Entry(
+        SUBSCRIBERS,
+        "POST",
+        _ALERTS + "/{alert_id}/mark-read",
+        404,
+        query=IN_ORG,
+        instead={"service": 422},
+        where=_NO_ALERT,
+    ),
+    Entry(THEMSELF, "POST", _ALERTS + "/{user_id}/mark-all-read", query=IN_ORG),
+    Entry(OPERATORS, "GET", "/api/notifications/attention"),
+    Entry(ANY_CREDENTIAL, "GET", "/api/notifications/kinds"),
+    Entry(PEOPLE, "GET", "/api/notifications/preferences"),
+    Entry(PEOPLE, "PUT", "/api/notifications/preferences", body={"kinds": {}}),
+    Entry(DECIDERS, "GET", _PREFERENCES),
+    Entry(DECIDERS, "PUT", _PREFERENCES, body={"kinds": {}}),
+    Entry(DECIDERS, "POST", _ENDPOINTS, 422, body={"url": "https://10.0.0.1/"}, query=IN_ORG),
+    Entry(DECIDERS, "GET", _ENDPOINTS, query=IN_ORG),
+    Entry(DECIDERS, "GET", _ENDPOINT, 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "PATCH", _ENDPOINT, 404, body={}, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "DELETE", _ENDPOINT, 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _ENDPOINT + "/rotate-secret", 404, body={}, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _ENDPOINT + "/test", 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _ENDPOINT + "/disable", 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _ENDPOINT + "/enable", 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "GET", _ENDPOINT + "/deliveries", 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "GET", _DELIVERY, 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _DELIVERY + "/redeliver", 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _DELIVERY + "/skip", 404, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(DECIDERS, "POST", _ENDPOINT + "/redeliver", 404, body={"since": "{now}"}, query=IN_ORG, where=_NO_ENDPOINT),
+    Entry(OPERATORS, "POST", "/api/notifications/suppressions", body={"email": "{new}@example.com"}),
+    Entry(OPERATORS, "POST", "/api/notifications/suppressions/release", body={"email": "{new}@example.com"}),
+    Entry(PUBLIC, "GET", "/letters/{letter}"),
+    Entry(PUBLIC, "GET", _UNSUBSCRIBE, 404, where=_NO_TOKEN),
+    Entry(PUBLIC, "POST", _UNSUBSCRIBE, 404, where=_NO_TOKEN),
+    Entry(PUBLIC, "POST", _UNSUBSCRIBE + "/undo", 404, query={"kind": "limit.reached"}, where=_NO_TOKEN),
+]
 TABLE = {
     entry.route: entry
-    for entry in [*OPERATIONS, *ACCOUNTS, *KEYS, *ORGANIZATIONS, *METERING, *BILLING, *PAYMENTS, *INVOICES]
+    for entry in [*OPERATIONS, *ACCOUNTS, *KEYS, *ORGANIZATIONS, *METERING, *BILLING, *PAYMENTS, *INVOICES, *NOTIFIER]
 }
 """In the order in which they are asked where several are asked of one world."""

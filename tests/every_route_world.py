@@ -91,6 +91,7 @@ async def make_world(site: Site) -> World:
         "session_id": NOBODY,
         "invitation_id": NOBODY,
         "letter_id": NOBODY,
+        "letter": "verify-email",
         "reservation_id": NOBODY,
         "plan": "professional",
         "no_plan": "no-such-plan",

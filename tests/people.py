@@ -28,6 +28,7 @@ ANYBODYS = {
     "auth": "/api/auth/verify",
     "metering": "/api/subscription/pricing",
     "billing": "/api/subscription/plans",
+    "notifier": "/api/notifications/kinds",
 }
 """What whoever is known to a service may ask of it: people, and keys that may read."""
 OPERATOR_EMAIL = "operator@example.com"

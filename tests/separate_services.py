@@ -21,7 +21,7 @@ from standalone.problems import StartFailed
 from standalone.service import PythonService
 from standalone.supervisor import Supervisor
 
-SERVICES = ("auth", "metering", "billing")
+SERVICES = ("auth", "metering", "billing", "notifier")
 PROCESSES = tuple(f"{service}-{role}" for service in SERVICES for role in ("api", "worker"))
 STEPS = ("postgres", "nats", "topology", *(f"{service}-migrate" for service in SERVICES), *PROCESSES)
 """Everything that somebody has to start, in an order in which nothing has to wait."""
@@ -51,7 +51,7 @@ class SeparateServices:
             "NATS_PASSWORD": NATS_PASSWORDS[service],
             "ARAGORA_SERVICE_KEYS": service_keys(),
             "ARAGORA_JWT_SECRET": self._secret,
-            **({"ARAGORA_SEALING_KEYS": self._sealing_key} if service == "auth" else {}),
+            **({"ARAGORA_SEALING_KEYS": self._sealing_key} if service in ("auth", "notifier") else {}),
         }
 
     def database_url(self, service: str) -> str:

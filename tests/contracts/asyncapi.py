@@ -11,6 +11,8 @@ from contracts.schemas import example, schemas
 
 from aragora.chassis.answering import body_schema
 from aragora.contracts import events, topology, usage
+from aragora.contracts.alerts import UNREAD_ALERTS, CountUnread, Unread
+from aragora.contracts.contacts import READ_CONTACTS, Contacts, ReadContacts
 from aragora.contracts.envelope import DomainEvent, event_types, subject_for
 from aragora.contracts.keys import KeyVerdict, VerifyKey
 from aragora.contracts.messages import READ_MESSAGE, MessageVerdict, ReadMessage
@@ -19,8 +21,12 @@ from auth import main as auth
 from billing import main as billing
 from metering import main as metering
 from metering.limit_replies import QUESTIONS
+from notifier import main as notifier
 
-METERING_SENDS = (events.LimitReached, events.ReservationExpired, events.UnpricedUsageSeen, events.UsagePeriodClosed)
+METERING_SENDS = (
+    events.LimitReached, events.BudgetExceeded, events.UsageAnomalySeen, events.ReservationExpired,
+    events.UnpricedUsageSeen, events.UsagePeriodClosed,
+)  # fmt: skip
 ANSWERED_AS_HTTP = {
     "type": "object",
     "required": ["status", "answer"],
@@ -123,8 +129,7 @@ def auth_on_the_bus() -> dict[str, Any]:
     """AsyncAPI 3.0: questions about keys and letters, what auth hears of plans, and the domain events that it sends."""
     document = Document(auth.TITLE, auth.VERSION)
     document.add_verification(asks=False)
-    queue = auth_handlers.QUESTIONS_QUEUE
-    document.add_question(READ_MESSAGE, ReadMessage, body_schema(MessageVerdict), queue=queue)
+    _add_letters(document, asks=False)
     document.add_followed(topology.AUTH_ENTITLEMENTS)
     document.add_sent(event_types()[name] for name in known_schemas() if name.startswith("aragora.auth."))
     return document.whole("What auth receives from NATS, and what it sends there.")
@@ -146,11 +151,35 @@ def metering_on_the_bus() -> dict[str, Any]:
     _add_usage(document)
     for verb, question in QUESTIONS.items():
         document.add_question(f"rpc.metering.{verb}", question, ANSWERED_AS_HTTP, queue=topology.LIMITS_QUEUE)
+    _add_unread(document, asks=True)
     document.add_verification(asks=True)
     document.add_followed(topology.METERING_ENTITLEMENTS)
     document.add_followed(topology.METERING_ERASURES)
     document.add_sent(METERING_SENDS)
     return document.whole("What metering receives from NATS, and what it sends there.")
+
+
+def notifier_on_the_bus() -> dict[str, Any]:
+    """AsyncAPI 3.0: everything that people are told of, what the notifier asks auth and is asked, and what it says."""
+    document = Document(notifier.TITLE, notifier.VERSION)
+    _add_unread(document, asks=False)
+    _add_letters(document, asks=True)
+    document.add_verification(asks=True)
+    document.add_followed(topology.NOTIFIER_EVENTS)
+    document.add_followed(topology.NOTIFIER_PEOPLE)
+    document.add_sent(event_types()[name] for name in known_schemas() if name.startswith("aragora.notifier."))
+    return document.whole("What the notifier receives from NATS, and what it sends there.")
+
+
+def _add_letters(document: Document, *, asks: bool) -> None:
+    """What only auth knows, and tells whoever sends letters."""
+    queue = auth_handlers.QUESTIONS_QUEUE
+    document.add_question(READ_MESSAGE, ReadMessage, body_schema(MessageVerdict), queue=queue, asks=asks)
+    document.add_question(READ_CONTACTS, ReadContacts, body_schema(Contacts), queue=queue, asks=asks)
+
+
+def _add_unread(document: Document, *, asks: bool) -> None:
+    document.add_question(UNREAD_ALERTS, CountUnread, body_schema(Unread), queue="notifier", asks=asks)
 
 
 def _add_usage(document: Document) -> None:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from contracts.asyncapi import auth_on_the_bus, billing_on_the_bus, metering_on_the_bus
+from contracts.asyncapi import auth_on_the_bus, billing_on_the_bus, metering_on_the_bus, notifier_on_the_bus
 from contracts.schemas import EXAMPLES, NATIVE, ROOT, schemas
 from contracts.tiers import tiers_module
 
@@ -22,6 +22,8 @@ from billing.settings import CATALOGS, read_catalog
 from billing.settings import Settings as BillingSettings
 from metering import main as metering
 from metering.settings import Settings
+from notifier import main as notifier
+from notifier.settings import Settings as NotifierSettings
 
 SCHEMAS = ROOT / "libs/contracts/aragora/contracts/schemas"
 API = ROOT / "docs/api"
@@ -41,6 +43,9 @@ def documents() -> dict[Path, str]:
     found[API / "metering.asyncapi.json"] = metering_on_the_bus()
     found[API / "billing.openapi.json"] = billing.create_app(BillingSettings(DATABASE_URL="postgresql://")).openapi()
     found[API / "billing.asyncapi.json"] = billing_on_the_bus()
+    notifier_settings = NotifierSettings(DATABASE_URL="postgresql://", ARAGORA_SEALING_KEYS="of nobody " * 4)
+    found[API / "notifier.openapi.json"] = notifier.create_app(notifier_settings).openapi()
+    found[API / "notifier.asyncapi.json"] = notifier_on_the_bus()
     texts = {path: json.dumps(_clean(each), indent=2, ensure_ascii=False) + "\n" for path, each in found.items()}
     return texts | {TIERS: tiers_module(read_catalog(CATALOGS[0]))}
 

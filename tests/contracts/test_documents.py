@@ -10,6 +10,8 @@ from faststream.nats import NatsBroker
 from faststream.nats.subscriber.usecases.basic import LogicSubscriber
 
 from aragora.contracts import topology
+from aragora.contracts.alerts import UNREAD_ALERTS
+from aragora.contracts.contacts import READ_CONTACTS
 from aragora.contracts.messages import READ_MESSAGE
 from metering.handlers import subscribe
 
@@ -18,7 +20,10 @@ OPENAPI = sorted(API.glob("*.openapi.json"))
 FOR_WHOEVER_HAS_NO_CREDENTIAL_YET = {
     f"/api/auth/{name}"
     for name in ("register", "login", "refresh", "verify-email", "forgot-password", "reset-password")
-} | {"/api/webhooks/stripe"}  # Stripe's signature is its credential
+} | {
+    "/api/webhooks/stripe",  # Stripe's signature is its credential
+    "/api/notifications/unsubscribe/{token}",  # the mail's signature is
+}
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS), ids=lambda path: path.name)
@@ -105,9 +110,14 @@ def test_billings_bus_document_tells_what_its_worker_follows():
 
 
 def test_auths_bus_document_tells_what_it_answers_and_follows():
-    questions = {topology.VERIFY_KEY, READ_MESSAGE}
+    questions = {topology.VERIFY_KEY, READ_MESSAGE, READ_CONTACTS}
     followed = set(topology.AUTH_ENTITLEMENTS.filter_subjects)
     assert received("auth.asyncapi.json") == questions | followed | set(topology.REVOCATIONS)
+
+
+def test_the_notifiers_bus_document_tells_what_it_answers_and_follows():
+    followed = {*topology.NOTIFIER_EVENTS.filter_subjects, *topology.NOTIFIER_PEOPLE.filter_subjects}
+    assert received("notifier.asyncapi.json") == {UNREAD_ALERTS} | followed | set(topology.REVOCATIONS)
 
 
 def test_the_partitions_in_the_guide_for_publishers_are_right():

@@ -61,6 +61,13 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/api/usage/events"): Access("usage.read", member=200, owner=200, query={"org_id": ORG}),
     ("GET", "/api/usage/organizations/{org_id}/summary"): Access("usage.read", owner=200),
     ("GET", "/api/usage/periods"): Access("usage.read", member=200, owner=200, query={"org_id": ORG}),
+    ("GET", "/api/usage/budgets"): Access("usage.read", owner=200, query={"org_id": ORG}),
+    ("PUT", "/api/usage/budgets/{budget_id}"): Access(
+        "operator", owner=200, program=403, query={"org_id": ORG}, body={"amount_usd": "100"}
+    ),
+    ("DELETE", "/api/usage/budgets/{budget_id}"): Access(
+        "operator", owner=404, service=404, program=403, query={"org_id": ORG}
+    ),
     ("GET", "/api/subscription/usage/{user_id}"): READ_OWN,
     ("GET", "/api/subscription/usage/{user_id}/trends"): READ_OWN,
     ("GET", "/api/subscription/dashboard/{user_id}"): READ_OWN,
@@ -108,7 +115,8 @@ def routes_of_the_app() -> set[tuple[str, str]]:
 
 async def ask(platform: MeteringPlatform, route: tuple[str, str], key: str | None) -> httpx.Response:
     (method, path), access = route, ROUTES[route]
-    path = path.format(org_id=ORG, user_id="ann", letter_id=LETTER, reservation_id=LETTER)
+    budget_id = f"of-{method.lower()}"
+    path = path.format(org_id=ORG, user_id="ann", letter_id=LETTER, reservation_id=LETTER, budget_id=budget_id)
     return checked(
         await platform.client.request(method, path, params=access.query, json=access.body, headers=bearer(key))
     )
@@ -139,7 +147,7 @@ async def test_access(platform: MeteringPlatform, keys: KeysOfAuth, route: tuple
         "a program without a known key": ("ara_" + "x" * 43, 401),
     }  # fmt: skip
     if ORG in str(access.query) or "{org_id}" in route[1]:
-        who |= {"a program of another organization": (foreign, 403), "an operator in person": (operator, 200)}
+        who |= {"a program of another organization": (foreign, 403), "an operator in person": (operator, access.owner)}
     elif access.scope == "operator":
         who["an operator in person"] = (operator, access.service)
     for name, (key, status) in who.items():

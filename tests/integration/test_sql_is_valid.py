@@ -78,6 +78,14 @@ async def test_postgres_prepares_every_query_of_auth(auth_database_url: str):
         await connection.close()
 
 
+async def test_postgres_prepares_every_query_of_the_notifier(notifier_database_url: str):
+    connection = await asyncpg.connect(notifier_database_url)
+    try:
+        assert await refused(connection, "notifier") == {}
+    finally:
+        await connection.close()
+
+
 def test_the_queries_are_found():
     names = named_queries("metering")
     assert len(names) > 40
@@ -85,3 +93,4 @@ def test_the_queries_are_found():
     assert "aragora.chassis/queries.sql: append_events" in names
     assert "billing/queries.sql: save_subscription" in named_queries("billing")
     assert "auth/keys.sql: verify_keys" in named_queries("auth")
+    assert "notifier/queueing.sql: add_alerts" in named_queries("notifier")

@@ -73,6 +73,30 @@ async def test_started_in_any_order_they_converge(
         await give_plan(billing, "acme", "free")
         await eventually(lambda: is_known(metering, "acme"), 30)
         assert await admitted_of(metering, "acme", FREE_DEBATES + 5) == FREE_DEBATES
+        await usage_is_told_of(parts, metering)
+
+
+async def usage_is_told_of(parts: SeparateServices, metering: httpx.AsyncClient) -> None:
+    """What metering notices is heard by the notifier, which has put it up for whoever asks."""
+    usage = [
+        DEBATE
+        | {"id": str(new_id()), "org_id": "acme", "user_id": "amara", "occurred_at": datetime.now(UTC).isoformat()}
+        for _ in range(FREE_DEBATES)
+    ]
+    assert (await metering.post("/api/usage/events", json=usage)).status_code == 202
+    connection = await asyncpg.connect(parts.database_url("notifier"))
+    try:
+
+        async def thresholds() -> set[int]:
+            query = "SELECT threshold_percentage FROM usage_alerts WHERE org_id = 'acme' AND kind = 'limit.reached'"
+            return {row["threshold_percentage"] for row in await connection.fetch(query)}
+
+        async def is_told() -> bool:
+            return await thresholds() == {80, 90, 100}
+
+        await eventually(is_told, 30)
+    finally:
+        await connection.close()
 
 
 async def test_while_billing_is_dead_entitlements_are_enforced(parts: SeparateServices):

@@ -14,6 +14,7 @@ from aragora_up import END_OF_PANEL, StartUp, output
 from servers import eventually
 
 from standalone import credentials, machine
+from standalone.service_settings import mailbox_url
 
 EVENT = {
     "id": "first",
@@ -53,9 +54,17 @@ async def test_it_shows_where_everything_is_stops_cleanly_and_keeps_the_data(up:
     first = await up()
     secrets = credentials.read(data_dir)
     operator = ("operator@aragora.local", secrets.operator_password)
-    for shown in (f"{first.running.url}/docs", secrets.service_key, str(credentials.path_of(data_dir)), *operator):
+    mailbox = mailbox_url(secrets, first.running)
+    for shown in (
+        f"{first.running.url}/docs",
+        secrets.service_key,
+        mailbox,
+        str(credentials.path_of(data_dir)),
+        *operator,
+    ):
         assert shown in first.printed
-    for kept_to_itself in (secrets.postgres_password, secrets.jwt_secret, secrets.sealing_key, *secrets.bus.values()):
+    sealing = (secrets.sealing_key, secrets.notifier_sealing_key)
+    for kept_to_itself in (secrets.postgres_password, secrets.jwt_secret, *sealing, *secrets.bus.values()):
         assert kept_to_itself not in first.printed
     async with first.client() as client:
         assert (await client.get("/readyz")).json() == {"status": "ready"}
@@ -97,7 +106,15 @@ async def test_a_killed_one_leaves_no_child_and_the_next_start_is_sound(up: Star
 
 async def test_a_killed_child_starts_again_and_usage_flows(up: StartUp) -> None:
     platform = await up()
-    for name in ("metering-worker-1", "auth-worker", "billing-worker", "nats", "postgres", "gateway"):
+    for name in (
+        "metering-worker-1",
+        "auth-worker",
+        "billing-worker",
+        "notifier-worker",
+        "nats",
+        "postgres",
+        "gateway",
+    ):
         before = platform.running.services[name]
         psutil.Process(before).kill()
         await platform.read_until(f"{name} runs again.")
@@ -143,7 +160,8 @@ async def test_stripe_is_not_simulated_where_it_is_set_up(data_dir: Path) -> Non
 
 
 async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -> None:
-    platform = await up("--simulate-stripe")
+    # The demo's endpoint is on this machine.
+    platform = await up("--simulate-stripe", ARAGORA_WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8")
     assert f"{platform.running.stripe_url} is a stand-in for Stripe; nothing is charged" in platform.printed
     code, printed = await output("up", at=data_dir)
     assert code == 1
@@ -164,6 +182,7 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
                 ("password",),
                 ("migrate",),
                 ("migrate", "billing"),
+                ("notifier", "preview", "--out", str(data_dir / "preview")),
                 ("announce",),
                 ("announce", "auth"),
                 ("messages",),
@@ -176,8 +195,11 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
     assert re.search(r"acme-robotics +Enterprise .* none +0", demo[1])
     assert re.search(r"cinder-games +Free +10 .* debates 100 % +[1-9]\d*", demo[1]), demo[1]
     assert re.search(r"[1-9]\d* debates were refused", demo[1])
+    told = r"Fern had a letter after \d+\.\d s, the bakery's own program after \d+\.\d s, signed"
+    assert len(re.findall(told, " ".join(demo[1].split()))) == 3, demo[1]
     for chapter in (
-        "Fern's Bakery has signed up. Its plan is Free.",
+        "Fern's Bakery has signed up. Its plan is Free. A letter came after",
+        "It holds 8 of its 10 debates.",
         "It wants Professional: $299.00 a month",
         "It has paid, and Professional was its plan",
         "payment failed. $450.00 are open, and Professional goes on until",
@@ -186,15 +208,27 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
         assert chapter in demo[1], demo[1]
     report = json.loads(status[1])
     assert report["ports"]["stripe_simulator"] == platform.running.stripe_port
+    assert report["ports"]["mailbox"] == platform.running.mailbox_port
     assert report["ready"]
     assert report["versions"]["postgres"].startswith("18.")
     assert {child["name"]: child["state"] for child in report["processes"]} == dict.fromkeys(
-        ("postgres", "nats", "stripe-simulator", "gateway", "metering-worker-1", "auth-worker", "billing-worker"),
+        (
+            "postgres",
+            "nats",
+            "mailbox",
+            "stripe-simulator",
+            "gateway",
+            "metering-worker-1",
+            "auth-worker",
+            "billing-worker",
+            "notifier-worker",
+        ),
         "running",
     )
     assert key == (0, credentials.read(data_dir).service_key + "\n")
     assert password == (0, credentials.read(data_dir).operator_password + "\n")
     assert {code for code, _ in rest} == {0}, rest
+    assert "Verify" in (data_dir / "preview" / "index.html").read_text()
     assert (await output("verify", at=data_dir))[0] == 0
     # Whatever becomes of the stand-in, it knows the bakery as billing does.
     psutil.Process(platform.running.services["stripe-simulator"]).kill()
@@ -204,7 +238,16 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
 
 
 async def test_commands_without_a_platform_say_how_to_start_one(data_dir: Path) -> None:
-    for command in (["status"], ["key"], ["password"], ["verify"], ["messages"], ["announce"], ["topology", "apply"]):
+    for command in (
+        ["status"],
+        ["key"],
+        ["password"],
+        ["verify"],
+        ["messages"],
+        ["announce"],
+        ["topology", "apply"],
+        ["notifier", "reseal"],
+    ):
         code, printed = await output(*command, at=data_dir)
         assert (code, "aragora up" in printed) == (1, True), printed
         assert "Traceback" not in printed

@@ -4,23 +4,27 @@ import json
 import re
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
-from aragora_up import END_OF_PANEL, StartUp, Up, aragora, output
-from servers import eventually, starting_alone
+from aragora_up import END_OF_PANEL, StartUp, Up, aragora, output, starter
+from servers import eventually, scratch_dir, starting_alone
 
 from aragora.chassis.migrate import migrate
 from standalone import credentials, machine
-from standalone import platform as platform_module
 from standalone.credentials import Credentials
-from standalone.platform import environment
 from standalone.postgres import EmbeddedPostgres
+from standalone.service_settings import OPERATOR_EMAIL, environment, mailbox_url
 
+EVENT = {
+    "user_id": "amara", "event_type": "debate", "provider": "anthropic", "model": "claude-sonnet-4", "tokens_in": 2000,
+    "tokens_out": 700, "occurred_at": datetime.now(UTC).isoformat(),
+}  # fmt: skip
 BAD_CATALOG = """\
 [catalog]
 name = "mine"
@@ -81,16 +85,24 @@ async def test_a_data_directory_of_an_earlier_version_gets_what_it_lacks(
     known = credentials.read(data_dir)
     assert {service: known.databases[service] for service in services} == earlier.databases
     assert (known.jwt_secret, known.service_key) == (earlier.jwt_secret, earlier.service_key)
-    for shown in ("aragora_auth", "aragora_billing", platform_module.OPERATOR_EMAIL, known.operator_password):
+    for shown in (
+        "aragora_auth",
+        "aragora_billing",
+        "aragora_notifier",
+        OPERATOR_EMAIL,
+        known.operator_password,
+    ):
         assert shown in platform.printed
-    assert {"metering-worker-1", "billing-worker", "auth-worker", "gateway"} <= set(platform.running.services)
+    workers = {"metering-worker-1", "billing-worker", "auth-worker", "notifier-worker"}
+    assert workers | {"gateway", "mailbox"} <= set(platform.running.services)
     async with platform.client() as client:
         plan = await client.put("/api/subscription/organizations/acme/subscription", json={"plan": "free"})
         assert plan.is_success, plan.text
         await eventually(lambda: _names_its_plan(client, "acme"), 30)
     ready = json.loads((await output("status", "--json", at=data_dir))[1])
     assert {ready["usage"][f"{service}_open_dead_letters"] for service in credentials.SERVICES} == {0}
-    assert ready["usage"]["auth-entitlements_waiting"].startswith("0 messages")
+    for consumer in ("auth-entitlements", "notifier-events", "notifier-people"):
+        assert ready["usage"][f"{consumer}_waiting"].startswith("0 messages")
 
 
 async def test_the_operator_may_choose_address_password_and_catalog(up: StartUp, data_dir: Path):
@@ -141,8 +153,15 @@ async def test_two_that_start_at_once_find_ports_of_their_own(tmp_path: Path):
                     await one.end(signal.SIGTERM)
 
 
-async def test_what_metering_has_lost_is_announced_again(up: StartUp, data_dir: Path):
-    platform = await up()
+@pytest.fixture(scope="module")
+async def platform() -> AsyncIterator[Up]:
+    """One that runs while several tests look at it, each at an organization of its own."""
+    async with scratch_dir() as folder, starter(folder / "data") as start:
+        yield await start()
+
+
+async def test_what_metering_has_lost_is_announced_again(platform: Up):
+    data_dir = platform.data_dir
     async with platform.client() as client:
         path = "/api/subscription/organizations/acme/subscription"
         assert (await client.put(path, json={"plan": "free"})).is_success
@@ -157,6 +176,44 @@ async def test_what_metering_has_lost_is_announced_again(up: StartUp, data_dir: 
         await eventually(lambda: _names_its_plan(client, "acme"), 30)
         checked = await client.post("/api/usage/limits/check", json=question)
         assert checked.json()["limits"][0]["limit"] == 10, checked.text
+
+
+async def test_people_are_told_by_letter_and_in_the_product(platform: Up):
+    mailbox = mailbox_url(credentials.read(platform.data_dir), platform.running)
+    account = {"email": "maya@example.com", "password": "tangerine-lamp-orbit-42", "organization": "Maya's Bakery"}
+    async with platform.client() as operator, httpx.AsyncClient(base_url=platform.running.url) as maya:
+
+        async def letter(words: str) -> str:
+            found = await maya.get(f"{mailbox}letters.json", params={"to": account["email"]})
+            return next((one["text"] for one in found.json() if words in one["subject"]), "")
+
+        registered = (await maya.post("/api/auth/register", json=account)).json()["data"]
+        maya.headers["Authorization"] = f"Bearer {registered['access_token']}"
+        user_id, org_id = registered["user"]["user_id"], registered["organization"]["org_id"]
+        link = re.search(r"#token=(\S+)", await eventually(lambda: letter("Verify your e-mail address"), 20))
+        assert link is not None
+        verified = await maya.post("/api/auth/verify-email", json={"token": link[1]})
+        assert verified.is_success, verified.text
+
+        async def unread() -> int:
+            dashboard = await maya.get(f"/api/subscription/dashboard/{user_id}")
+            return dashboard.json()["data"]["summary"]["unread_alerts"] if dashboard.is_success else -1
+
+        await eventually(lambda: _is_told(unread, 0), 20)
+        for count, percent, told in ((8, 80, 1), (1, 90, 2), (1, 100, 3)):
+            usage = [EVENT | {"id": secrets.token_hex(8), "org_id": org_id} for _ in range(count)]
+            assert (await operator.post("/api/usage/events", json=usage)).status_code == 202
+            await eventually(lambda told=told: _is_told(unread, told), 20, what=f"{told} unread")  # type: ignore[misc]
+            words = "The limit is reached" if percent == 100 else f"{percent} % are used"
+            await eventually(lambda words=words: letter(words), 20, what=words)  # type: ignore[misc]
+        alerts = (await maya.get(f"/api/subscription/alerts/{user_id}")).json()["data"]
+        assert [one["threshold_percentage"] for one in alerts["alerts"]] == [100, 90, 80]
+        assert (await maya.post(f"/api/subscription/alerts/{user_id}/mark-all-read")).is_success
+        assert await unread() == 0
+
+
+async def _is_told(unread: Callable[[], Awaitable[int]], count: int) -> bool:
+    return await unread() == count
 
 
 async def test_a_bad_catalog_stops_the_start_and_names_line_and_key(data_dir: Path, tmp_path: Path):

@@ -1,0 +1,1 @@
+"""Who must know: alerts, e-mail, signed webhooks."""
