@@ -3,27 +3,25 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from nats.errors import Error as NatsError
 from rich.console import Console
-from rich.text import Text
 
 from aragora.chassis.topology import apply_topology
-from standalone import credentials, datadir, demo, panel, platform, stripe_settings
+from standalone import credentials, datadir, demo, panel, platform, service_commands, stripe_settings
 from standalone import status as status_report
 from standalone.datadir import Running
 from standalone.nats import OPERATOR, STREAM_MAX_BYTES, connect_once
 from standalone.platform import Options, Platform
 from standalone.problems import NotRunning, StandaloneError
+from standalone.service_commands import DEFAULT_DATA_DIR, DataDir, said, settings_here
+from standalone.service_settings import mailbox_url, operator_account
 
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 app = typer.Typer(
     name="aragora",
@@ -34,10 +32,8 @@ app = typer.Typer(
 )
 topology_app = typer.Typer(help="The bus: its streams and consumers.", no_args_is_help=True)
 app.add_typer(topology_app, name="topology")
+app.add_typer(service_commands.app)
 
-DataDir = Annotated[
-    Path, typer.Option("--data-dir", envvar="ARAGORA_DATA_DIR", help="Where everything is kept.", file_okay=False)
-]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the HTTP API listens.")]
 Host = Annotated[str, typer.Option(help="The address it listens on; 0.0.0.0 opens it to the network.")]
 Workers = Annotated[
@@ -47,7 +43,6 @@ FixedPort = Annotated[int | None, typer.Option(min=1, max=65535, help="By defaul
 SimulateStripe = Annotated[
     bool, typer.Option("--simulate-stripe", help="With a stand-in for Stripe: plans can be paid, nothing is charged.")
 ]
-DEFAULT_DATA_DIR = Path(".data")
 
 
 def say(line: str) -> None:
@@ -63,12 +58,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
     except StandaloneError as error:
-        raise _said(error) from error
-
-
-def _said(error: StandaloneError) -> typer.Exit:
-    errors.print(Text("aragora: ", "red").append(str(error), "default"), soft_wrap=True)
-    return typer.Exit(1)
+        raise said(error) from error
 
 
 async def _up(options: Options, while_up: Callable[[Running, asyncio.Event, str], Coroutine[Any, Any, None]]) -> None:
@@ -122,14 +112,22 @@ def run_demo(
     folder = data_dir.resolve()
 
     async def traffic(running: Running, stop: asyncio.Event, key: str) -> None:
-        await demo.run(running.url, key, stripe=running.stripe, rate=rate, seconds=seconds, stop=stop, console=console)
+        letters = mailbox_url(credentials.read(folder), running)
+        await demo.run(
+            running.url, key, stripe=running.stripe, mailbox_url=letters, rate=rate, seconds=seconds, stop=stop,
+            console=console,
+        )  # fmt: skip
 
     async def join_or_start() -> None:
         try:
             running = datadir.current_run(folder)
         except NotRunning:
             simulate = not stripe_settings.set_by_operator()
-            await _up(Options(folder, port=port, workers=workers, simulate_stripe=simulate), traffic)
+            # Its endpoint is in this process. Who runs a demo has nobody in it who would look around with webhooks.
+            options = Options(
+                folder, port=port, workers=workers, simulate_stripe=simulate, webhook_networks="127.0.0.0/8"
+            )
+            await _up(options, traffic)
         else:
             say(f"Sending traffic to {running.url}.")
             await demo.until_interrupted(lambda stop: traffic(running, stop, credentials.read(folder).service_key))
@@ -187,16 +185,16 @@ def key(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 @app.command()
 def password(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Print the password that the operator's account was made with."""
-    print(platform.operator_account(_credentials_here(data_dir))[1])  # noqa: T201  for the shell
+    print(operator_account(_credentials_here(data_dir))[1])  # noqa: T201  for the shell
 
 
 def _credentials_here(data_dir: Path) -> credentials.Credentials:
     try:
         return credentials.read(data_dir.resolve())
     except FileNotFoundError:
-        raise _said(NotRunning(f"{data_dir} has no keys yet: `aragora up` makes them.")) from None
+        raise said(NotRunning(f"{data_dir} has no keys yet: `aragora up` makes them.")) from None
     except StandaloneError as error:
-        raise _said(error) from error
+        raise said(error) from error
 
 
 @topology_app.command("apply")
@@ -212,7 +210,7 @@ def apply(
 
     async def apply_it() -> None:
         if "NATS_URL" not in os.environ:
-            os.environ.update(_settings_here(data_dir, account=OPERATOR))
+            os.environ.update(settings_here(data_dir, account=OPERATOR))
         user, password = os.environ.get("NATS_USER"), os.environ.get("NATS_PASSWORD")
         try:
             client = await connect_once(os.environ["NATS_URL"], user=user, password=password)
@@ -225,75 +223,3 @@ def apply(
             await client.close()
 
     _run(apply_it())
-
-
-def _settings_here(data_dir: Path, service: str = "metering", *, account: str | None = None) -> dict[str, str]:
-    """With which a service finds the servers of the platform that runs here. Raises `NotRunning`."""
-    folder = data_dir.resolve()
-    running = datadir.current_run(folder)
-    return platform.environment(credentials.read(folder), running, service, account=account)
-
-
-@app.command()
-def migrate(
-    service: Annotated[str | None, typer.Argument(help="Whose; by default, those of all services.")] = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-) -> None:
-    """Bring the databases to this version. `aragora up` does it by itself.
-
-    DATABASE_URL, where it is set, names the database of one service, which must be named too.
-    """
-    _command_of_each("migrate", credentials.SERVICES, service, data_dir)
-
-
-@app.command()
-def announce(
-    service: Annotated[str | None, typer.Argument(help="Which; by default, all that have something to say.")] = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-) -> None:
-    """Say again what the bus may have lost: which tokens were revoked, what every organization may do.
-
-    For a bus or a metering database that starts anew; repeating it is harmless. DATABASE_URL: as for `migrate`.
-    """
-    _command_of_each("announce", ("auth", "billing"), service, data_dir)
-
-
-def _command_of_each(command: str, services: Sequence[str], service: str | None, data_dir: Path) -> None:
-    """Run a command that several services have: that of one, or of all of the platform that runs here."""
-    if service not in (None, *services):
-        raise typer.BadParameter(f"{service!r} is none of {', '.join(services)}.")
-    elsewhere = "DATABASE_URL" in os.environ
-    if elsewhere and service is None:
-        raise typer.BadParameter(f"DATABASE_URL names one database: say whose, as in `aragora {command} billing`.")
-    for name in [service] if service else services:
-        try:
-            settings = {} if elsewhere else _settings_here(data_dir, name)
-        except StandaloneError as error:
-            raise _said(error) from error
-        done = subprocess.run([sys.executable, "-P", "-m", name, command], env=os.environ | settings, check=False)
-        if done.returncode != 0:
-            raise typer.Exit(done.returncode)
-
-
-def _service_command(service: str, name: str, does: str) -> None:
-    """Offer a service's own command as ours, with the servers of the running platform where none are named."""
-
-    def become(context: typer.Context) -> None:
-        if "--help" not in context.args and "DATABASE_URL" not in os.environ:
-            try:
-                os.environ.update(_settings_here(datadir.default_data_dir(), service))
-            except StandaloneError as error:
-                raise _said(error) from error
-        os.execv(sys.executable, [sys.executable, "-P", "-m", service, name, *context.args])  # noqa: S606
-
-    everything_else = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-    app.command(name, help=does, context_settings=everything_else)(become)
-
-
-_service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
-_service_command("metering", "rebuild", "Make the projections what the log says.")
-_service_command("metering", "dead-letters", "Usage that could not be recorded: list, show, retry, discard.")
-_service_command(
-    "billing", "reconcile", "Compare every subscription with Stripe's, and repair what lost webhooks left."
-)
-_service_command("auth", "messages", "Letters that wait to be sent, each with the secret that it holds.")

@@ -13,7 +13,7 @@ from standalone.postgres import Database
 from standalone.problems import DataDirUnusable
 
 FILE_NAME = "credentials.json"
-SERVICES = ("auth", "metering", "billing")
+SERVICES = ("auth", "metering", "billing", "notifier")
 """The services. Each owns a database, and has a user of the same name on the bus."""
 
 
@@ -31,6 +31,10 @@ class Credentials:
     """With this auth seals what it keeps. Empty in a file of an earlier version, until its next start."""
     operator_password: str = ""
     """What the operator's account is made with; they may have chosen another since. Empty as `sealing_key` is."""
+    notifier_sealing_key: str = ""
+    """With this the notifier seals what it keeps; with auth's it could sign letters. Empty as `sealing_key` is."""
+    mailbox_key: str = ""
+    """Of the local mailbox: for who leaves letters there, and for who reads them. Empty as `sealing_key` is."""
 
     def database_of(self, service: str) -> Database:
         """The database that a service owns."""
@@ -81,8 +85,10 @@ def read_or_make(data_dir: Path) -> Credentials:
     for names, passwords in ((SERVICES, known["databases"]), ([account.name for account in ACCOUNTS], known["bus"])):
         for name in names:
             passwords.setdefault(name, secrets.token_urlsafe(24))
-    known["sealing_key"] = known.get("sealing_key") or secrets.token_hex(32)
-    known["operator_password"] = known.get("operator_password") or secrets.token_urlsafe(18)
+    for name in ("sealing_key", "notifier_sealing_key"):
+        known[name] = known.get(name) or secrets.token_hex(32)
+    for name in ("operator_password", "mailbox_key"):
+        known[name] = known.get(name) or secrets.token_urlsafe(24)
     if json.dumps(known) != before or not path_of(data_dir).exists():
         _write(path_of(data_dir), json.dumps(known, indent=2) + "\n")
     path_of(data_dir).chmod(0o600)

@@ -31,6 +31,14 @@ class Running:
     """Process ids by the child's name."""
     stripe: dict[str, str] = field(default_factory=dict)
     """What billing is told of the stand-in for Stripe, by variable; empty if there is none."""
+    smtp_port: int | None = None
+    """Where the local mailbox takes letters; None if there is none, because the operator has named a mail server."""
+    smtp_ca_file: str = ""
+    """The certificate that it has."""
+    mailbox_port: int | None = None
+    """Where it shows them."""
+    webhook_networks: str = ""
+    """Networks that webhook endpoints may be in although they are not public, beside those that the operator named."""
 
     @property
     def url(self) -> str:

@@ -31,12 +31,13 @@ Event = dict[str, Any]
 
 
 async def run(
-    url: str, key: str, *, stripe: Mapping[str, str], rate: float, seconds: float | None, stop: asyncio.Event,
-    console: Console,
+    url: str, key: str, *, stripe: Mapping[str, str], mailbox_url: str, rate: float, seconds: float | None,
+    stop: asyncio.Event, console: Console,
 ) -> None:  # fmt: skip
     """Send `rate` events per second until the time is up or `stop` is set, then wait until all are counted.
 
-    The seed of the traffic is random: it is a show, not a test. `stripe` is what billing is told of the stand-in.
+    The seed of the traffic is random: it is a show, not a test. `stripe` is what billing is told of the stand-in;
+    `mailbox_url` where letters are read.
     """
     tally, standings, story = Tally(), dict[str, Standing](), list[str]()
     headers = {"Authorization": f"Bearer {key}"}
@@ -46,7 +47,7 @@ async def run(
         await _read_standings(client, standings)
         before = total(standings, "total_events")
         watching = asyncio.create_task(_watch_standings(client, standings))
-        telling = asyncio.create_task(tell(url, stripe, story.append))
+        telling = asyncio.create_task(tell(url, key, mailbox_url, stripe, story.append))
 
         def is_over() -> bool:
             is_counted = total(standings, "total_events") - before >= tally.accepted

@@ -24,9 +24,11 @@ from billing.settings import PRICE_VARIABLE
 from billing.settings import Settings as BillingSettings
 from metering import main as metering
 from metering.settings import Settings as MeteringSettings
+from notifier import main as notifier
+from notifier.settings import Settings as NotifierSettings
 from standalone import credentials, datadir
-from standalone.platform import environment
 from standalone.problems import NotRunning
+from standalone.service_settings import environment
 
 DESCRIPTION = (
     "Event-sourced usage metering and billing for products that resell LLM calls. Authorize with the service key that "
@@ -43,7 +45,10 @@ async def front() -> RedirectResponse:
 
 
 def create_app(
-    auth_settings: AuthSettings, metering_settings: MeteringSettings, billing_settings: BillingSettings
+    auth_settings: AuthSettings,
+    metering_settings: MeteringSettings,
+    billing_settings: BillingSettings,
+    notifier_settings: NotifierSettings,
 ) -> FastAPI:
     """One application with every service's routes, each on its own connections.
 
@@ -53,11 +58,12 @@ def create_app(
         title="Aragora Billing",
         version=metering.VERSION,
         description=DESCRIPTION,
-        routers=[_front, *auth.routers, *metering.routers, *billing.routers],
+        routers=[_front, *auth.routers, *metering.routers, *billing.routers, *notifier.routers],
         lifespans=[
             _named("auth", auth.lifespan(auth_settings)),
             _named("metering", metering.lifespan(metering_settings)),
             _named("billing", billing.lifespan(billing_settings)),
+            _named("notifier", notifier.lifespan(notifier_settings)),
         ],
         service_keys=parse_service_keys(metering_settings.service_keys),
     )
@@ -93,12 +99,12 @@ def main() -> None:
     of_auth = AuthSettings.model_validate(environment(secrets, running, "auth"))
     settings = MeteringSettings.model_validate(environment(secrets, running, "metering"))
     of_billing = BillingSettings.model_validate(with_prices(environment(secrets, running, "billing")))
+    of_notifier = NotifierSettings.model_validate(environment(secrets, running, "notifier"))
     # People's tokens are signed and verified alike for all services.
     os.environ["ARAGORA_JWT_SECRET"] = environment(secrets, running)["ARAGORA_JWT_SECRET"]
     telemetry.configure("gateway", level=settings.log_level, format=settings.log_format)
-    uvloop.run(
-        chassis_app.serve(create_app(of_auth, settings, of_billing), settings.host, settings.port, grace_seconds=15)
-    )
+    app = create_app(of_auth, settings, of_billing, of_notifier)
+    uvloop.run(chassis_app.serve(app, settings.host, settings.port, grace_seconds=15))
 
 
 if __name__ == "__main__":

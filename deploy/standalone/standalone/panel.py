@@ -12,7 +12,7 @@ from rich.text import Text
 from standalone import credentials
 from standalone.credentials import Credentials
 from standalone.datadir import Running
-from standalone.platform import operator_account
+from standalone.service_settings import mailbox_url, operator_account
 
 
 def _grid() -> Table:
@@ -38,6 +38,8 @@ def welcome(running: Running, secrets: Credentials, data_dir: Path, opened_folde
     grid.add_row("NATS", Text(f"nats://127.0.0.1:{running.nats_port}, users {', '.join(secrets.bus)}"))
     if running.stripe:
         grid.add_row("Stripe", Text(f"{running.stripe_url} is a stand-in for Stripe; nothing is charged"))
+    if url := mailbox_url(secrets, running):
+        grid.add_row("Mailbox", Text(f"{url} has every letter; none leaves this machine"))
     grid.add_row("All secrets", Text(str(credentials.path_of(data_dir))))
     grid.add_row("Logs", Text(str(data_dir / "logs")))
     if opened_folders:

@@ -20,23 +20,17 @@ from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
 from standalone.problems import PortTaken, StartFailed
 from standalone.service import PythonService
+from standalone.service_settings import environment, mailbox_url
 from standalone.supervisor import Supervisor
 
 POSTGRES_PORT = 15432
 NATS_PORT = 14222
 MONITORING_PORT = 18222
 STRIPE_PORT = 12111
+SMTP_PORT = 11025
+MAILBOX_PORT = 18025
 LEFTOVER_SECONDS = 10.0
 """How long the gateway of a killed `aragora up` may take to let go of the port."""
-
-OPERATOR_EMAIL = "operator@aragora.local"
-AUTH_ONLY = (
-    "ARAGORA_SEALING_KEYS",
-    "ARAGORA_OPERATOR_EMAIL",
-    "ARAGORA_OPERATOR_PASSWORD",
-    "ARAGORA_JWT_PRIVATE_KEY",
-)
-"""What no other service is told: with these one could sign in as anybody."""
 
 Say = Callable[[str], None]
 
@@ -52,49 +46,13 @@ class Options:
     postgres_port: int | None = None
     nats_port: int | None = None
     simulate_stripe: bool = False
+    webhook_networks: str = ""
+    """Networks that webhook endpoints may be in although they are not public."""
 
     @property
     def worker_count(self) -> int:
         """Metering workers: as told, else half the cores, from 2 to 8; the other half is Postgres' and the bus'."""
         return self.workers if self.workers is not None else max(2, min(8, machine.cores() // 2))
-
-
-def environment(
-    secrets: Credentials, running: Running, service: str = "metering", *, account: str | None = None
-) -> dict[str, str]:
-    """The settings of a service, as environment variables: its own database, its own user of the bus (or another one).
-
-    What the operator set stays.
-    """
-    database = secrets.database_of(service)
-    user = account or service
-    keys = [given for given in (os.environ.get("ARAGORA_SERVICE_KEYS", ""),) if given]
-    if service == "auth":
-        email, password = operator_account(secrets)
-        own = {
-            "ARAGORA_SEALING_KEYS": os.environ.get("ARAGORA_SEALING_KEYS") or secrets.sealing_key,
-            "ARAGORA_OPERATOR_EMAIL": email,
-            "ARAGORA_OPERATOR_PASSWORD": password,
-        }
-    else:
-        own = dict.fromkeys(AUTH_ONLY, "")
-    own |= running.stripe if service == "billing" else dict.fromkeys(stripe_settings.SECRETS, "")
-    return own | {
-        "DATABASE_URL": f"postgresql://{database.name}:{database.password}@127.0.0.1:{running.postgres_port}/{database.name}",
-        "NATS_URL": f"nats://127.0.0.1:{running.nats_port}",
-        "NATS_USER": user,
-        "NATS_PASSWORD": secrets.bus[user],
-        "ARAGORA_JWT_SECRET": os.environ.get("ARAGORA_JWT_SECRET") or secrets.jwt_secret,
-        "ARAGORA_SERVICE_KEYS": ",".join([*keys, secrets.service_keys()]),
-        "ARAGORA_HOST": running.host,
-        "ARAGORA_PORT": str(running.port),
-    }
-
-
-def operator_account(secrets: Credentials) -> tuple[str, str]:
-    """E-mail address and password with which the operator's account is made, if there is no account of that address."""
-    email = os.environ.get("ARAGORA_OPERATOR_EMAIL") or OPERATOR_EMAIL
-    return email, os.environ.get("ARAGORA_OPERATOR_PASSWORD") or secrets.operator_password
 
 
 class Platform:
@@ -143,11 +101,12 @@ class Platform:
         for last_try in (False, False, True):
             running = self._choose_ports()
             datadir.remember(data_dir, running)
-            ports = (running.postgres_port, running.nats_port, running.monitoring_port)
+            ports = [running.postgres_port, running.nats_port, running.monitoring_port]
+            ports += [port for port in (running.smtp_port, running.mailbox_port) if port is not None]
             postgres = EmbeddedPostgres(data_dir, self.credentials.postgres_password, running.postgres_port)
-            nats = EmbeddedNats(data_dir, self.credentials.bus, running.nats_port, monitoring_port=ports[-1])
+            nats = EmbeddedNats(data_dir, self.credentials.bus, running.nats_port, monitoring_port=ports[2])
             try:
-                await self._supervisor.start(postgres, nats)
+                await self._supervisor.start(postgres, nats, *self._mailbox(running))
             except StartFailed:
                 await self._supervisor.stop()
                 if last_try or all(map(machine.port_is_free, ports)):
@@ -159,6 +118,7 @@ class Platform:
     def _choose_ports(self) -> Running:
         options, last = self.options, datadir.last_run(self.options.data_dir)
         stripe_port = machine.free_port((last and last.stripe_port) or STRIPE_PORT)
+        is_mailed = bool(os.environ.get("ARAGORA_SMTP_HOST"))
         return Running(
             pid=os.getpid(),
             host=options.host,
@@ -169,6 +129,10 @@ class Platform:
             nats_port=_port(options.nats_port, last.nats_port if last else NATS_PORT, "--nats-port"),
             monitoring_port=machine.free_port(last.monitoring_port if last else MONITORING_PORT),
             stripe=stripe_settings.of_stand_in(stripe_port) if options.simulate_stripe else {},
+            smtp_port=None if is_mailed else machine.free_port((last and last.smtp_port) or SMTP_PORT),
+            mailbox_port=None if is_mailed else machine.free_port((last and last.mailbox_port) or MAILBOX_PORT),
+            smtp_ca_file="" if is_mailed else str(options.data_dir / "mailbox.crt"),
+            webhook_networks=options.webhook_networks,
         )
 
     def _remember(self) -> None:
@@ -185,6 +149,16 @@ class Platform:
         here = {"ARAGORA_DATA_DIR": str(self.options.data_dir)}
         service = PythonService("stripe-simulator", self.options.data_dir, ["standalone.stripe_stand_in"], here, ready)
         return [service] if running.stripe else []
+
+    def _mailbox(self, running: Running) -> list[PythonService]:
+        """The local one, unless the operator has named a mail server. Somebody else's on its ports has another key."""
+        url = mailbox_url(self.credentials, running)
+
+        async def ready() -> bool:
+            return await answers(url)
+
+        here = {"ARAGORA_DATA_DIR": str(self.options.data_dir)}
+        return [PythonService("mailbox", self.options.data_dir, ["standalone.mailbox"], here, ready)] if url else []
 
     def _services(self, running: Running) -> list[PythonService]:
         data_dir = self.options.data_dir
@@ -203,6 +177,7 @@ class Platform:
             *(worker(f"metering-worker-{number}", "metering") for number in range(1, self.options.worker_count + 1)),
             worker("auth-worker", "auth"),
             worker("billing-worker", "billing"),
+            worker("notifier-worker", "notifier"),
         ]
 
     async def _claim_port(self) -> None:

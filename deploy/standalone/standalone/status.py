@@ -16,7 +16,7 @@ from standalone.credentials import Credentials
 from standalone.datadir import Running
 from standalone.machine import MIB
 from standalone.nats import EmbeddedNats
-from standalone.platform import environment
+from standalone.service_settings import environment
 
 
 async def report(data_dir: Path) -> dict[str, Any]:
@@ -36,7 +36,8 @@ async def report(data_dir: Path) -> dict[str, Any]:
             "nats": bus.pop("version"),
         },
         "ports": {"http": running.port, "postgres": running.postgres_port, "nats": running.nats_port}
-        | ({"stripe_simulator": running.stripe_port} if running.stripe else {}),
+        | ({"stripe_simulator": running.stripe_port} if running.stripe else {})
+        | ({"mailbox": running.mailbox_port} if running.mailbox_port else {}),
         "usage": {**database, **bus, "free_disk": f"{machine.free_disk_bytes(data_dir) // MIB:,} MiB"},
         "processes": [_process(name, pid) for name, pid in running.services.items()],
     }

@@ -33,6 +33,7 @@ PERSONAL_ROUTES = {
     "auth": "/api/auth/me",
     "metering": "/api/subscription/pricing",
     "billing": "/api/subscription/plans",
+    "notifier": "/api/notifications/kinds",
 }
 """A route of each service that every person may ask."""
 

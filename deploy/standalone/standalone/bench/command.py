@@ -12,8 +12,9 @@ from standalone.bench.http_measures import median, percentile
 from standalone.bench.load import Shape
 from standalone.bench.measures import Bench
 from standalone.bench.report import Figure, Report, this_machine
-from standalone.platform import Options, Platform, answers, environment
+from standalone.platform import Options, Platform, answers
 from standalone.service import PythonService
+from standalone.service_settings import environment
 
 WINDOW = 1_500_000
 """Events over which "empty" and "full" throughput are compared."""
