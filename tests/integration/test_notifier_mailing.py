@@ -42,7 +42,7 @@ async def test_each_member_gets_one_mail(office, org):
     await office.send()
 
     (mail,) = await office.server.has(owner)
-    assert "90 % are used" in mail["Subject"]
+    assert "90 % of the limit" in mail["Subject"]
     assert "<img src" not in html_of(mail)
     (other,) = await office.server.has(member)
     assert other["Bcc"] is None
@@ -157,7 +157,7 @@ async def test_without_a_webhook_the_log_is_told_and_no_address(office, org):
         await office.send()
     (told,) = [one for one in logged if one["event"] == "notification_undelivered"]
     assert (told["log_level"], told["kind"], told["user_id"]) == ("warning", "limit.reached", "u1")
-    assert told["title"].startswith("80 % are used")
+    assert told["title"].startswith("80 % of the limit")
     assert address not in str(logged)
     assert (await office.said(org))[0].told_instead == "log"
 

@@ -93,7 +93,8 @@ async def test_three_thresholds_and_a_failed_payment_arrive_once_each(office: Of
     mails = office.mail.to(address)
     assert [message["Subject"].partition(" · ")[::2] for message in mails] == [
         (title, "<b>Bold</b> & Sons") for title in (
-        "80 % are used: calls to Gemini", "90 % are used: calls to Gemini", "The limit is reached: calls to Gemini",
+        "80 % of the limit for calls to Gemini is used", "90 % of the limit for calls to Gemini is used",
+        "The limit for calls to Gemini is reached",
         "A payment of $299.00 did not go through")
     ]  # fmt: skip
     for message, body in zip(mails, bodies, strict=True):
@@ -122,7 +123,7 @@ async def test_thresholds_that_are_passed_at_once_are_one_mail(office: Office, o
     office.world.book.is_away = False
     office.world.clock.advance(timedelta(minutes=2))
     (message,) = await office.mail.has(address)
-    assert message["Subject"].startswith("The limit is reached")
+    assert message["Subject"].startswith("The limit for calls to Gemini is reached")
     ended = "SELECT topic_rank, status FROM email_deliveries WHERE org_id = $1 AND status <> 'pending' ORDER BY 1"
     rows = await office.world.has_rows(3, ended, org)
     assert [tuple(row) for row in rows] == [(80, "superseded"), (90, "superseded"), (100, "sent")]

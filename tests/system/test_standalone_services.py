@@ -204,7 +204,7 @@ async def test_people_are_told_by_letter_and_in_the_product(platform: Up):
             usage = [EVENT | {"id": secrets.token_hex(8), "org_id": org_id} for _ in range(count)]
             assert (await operator.post("/api/usage/events", json=usage)).status_code == 202
             await eventually(lambda told=told: _is_told(unread, told), 20, what=f"{told} unread")  # type: ignore[misc]
-            words = "The limit is reached" if percent == 100 else f"{percent} % are used"
+            words = "is reached" if percent == 100 else f"{percent} % of"
             await eventually(lambda words=words: letter(words), 20, what=words)  # type: ignore[misc]
         alerts = (await maya.get(f"/api/subscription/alerts/{user_id}")).json()["data"]
         assert [one["threshold_percentage"] for one in alerts["alerts"]] == [100, 90, 80]

@@ -59,12 +59,12 @@ def limit(**given: Any) -> events.LimitReached:
 def test_a_limit_is_told_with_what_is_used_and_until_when():
     notice = notice_of(limit())
     assert notice is not None
-    assert notice.title == "80 % are used: calls to Gemini"
+    assert notice.title == "80 % of the limit for calls to Gemini is used"
     assert notice.message.startswith("8 of 10 are used in June 2026.")
     assert (notice.severity, notice.provider, notice.threshold_percentage) == ("info", "gemini", 80)
     reached = notice_of(limit(threshold_percent=100, used="10", user_id="user_1"))
     assert reached is not None
-    assert reached.title == "The limit is reached: a member's share of calls to Gemini"
+    assert reached.title == "A member's limit for calls to Gemini is reached"
     assert "until 1 July 2026" in reached.message
     assert (reached.severity, reached.user_id) == ("critical", "user_1")
     assert reached.topic != notice.topic

@@ -166,7 +166,7 @@ async def _use(owner: Owner, service_key: str, notices: Notices, say: Say) -> No
     answer = await owner.api.post("/api/usage/events", json=events, headers={"Authorization": f"Bearer {service_key}"})
     if not answer.is_success:
         raise NotAsItShould(answer.text[:300])
-    told = await notices.of("80 % are used", "limit.reached", since)
+    told = await notices.of("80 % of the limit", "limit.reached", since)
     say(f"It holds {used} of its {debates} debates.{told}")
 
 

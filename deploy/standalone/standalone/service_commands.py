@@ -81,11 +81,13 @@ def _command_of_each(command: str, services: Sequence[str], service: str | None,
             raise typer.Exit(done.returncode)
 
 
-def _service_command(service: str, name: str, does: str, among: typer.Typer = app) -> None:
+def _service_command(
+    service: str, name: str, does: str, among: typer.Typer = app, *, needs_servers: bool = True
+) -> None:
     """Offer a service's own command as ours, with the servers of the running platform where none are named."""
 
     def become(context: typer.Context) -> None:
-        if "--help" not in context.args and "DATABASE_URL" not in os.environ:
+        if needs_servers and "--help" not in context.args and "DATABASE_URL" not in os.environ:
             try:
                 os.environ.update(settings_here(datadir.default_data_dir(), service))
             except StandaloneError as error:
@@ -102,6 +104,8 @@ _service_command(
     "billing", "reconcile", "Compare every subscription with Stripe's, and repair what lost webhooks left."
 )
 _service_command("auth", "messages", "Letters that wait to be sent, each with the secret that it holds.")
-_service_command("notifier", "preview", "Show an e-mail of each kind, as it would be sent.", notifier_app)
+_service_command(
+    "notifier", "preview", "Write an e-mail of each kind, as it would be sent.", notifier_app, needs_servers=False
+)
 _service_command("notifier", "webhook-secret", "What signs the messages to the operator's webhook.", notifier_app)
 _service_command("notifier", "reseal", "Seal everything with the newest of the sealing keys.", notifier_app)

@@ -25,17 +25,17 @@ def notice_of(event: DomainEvent) -> Notice | None:
 
 def _limit_reached(event: events.LimitReached) -> Notice:
     percent, meter = event.threshold_percent, meter_words(event.meter)
-    whose = "a member's share of " if event.user_id else ""
+    limited = f"a member's limit for {meter}" if event.user_id else f"the limit for {meter}"
     used, limit = amount_of(event.meter, event.used), amount_of(event.meter, event.limit)
     resets, month = day_words(event.resets_at), month_words(event.month)
     if percent == 100:
-        title = f"The limit is reached: {whose}{meter}"
+        title = f"{limited[0].upper()}{limited[1:]} is reached"
         message = (
             f"{used} of {limit} are used in {month}. What goes beyond is refused until {resets}, or charged if the "
             "plan has a price for it. A higher plan lifts the limit at once."
         )
     else:
-        title = f"{percent} % are used: {whose}{meter}"
+        title = f"{percent} % of {limited} is used"
         message = f"{used} of {limit} are used in {month}. At 100 % the plan refuses more, or charges for it."
     return Notice(
         kind="limit.reached",
