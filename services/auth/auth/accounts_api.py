@@ -8,12 +8,13 @@ from pydantic import Field
 
 from aragora.billing.jwt_auth import jwks
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.contracts.events import EmailVerificationRequested, EmailVerified, UserRegistered
 from aragora.contracts.ids import new_id
 from auth import account_answers, answers, attempts, invitations, messages, organizations, sessions, users
 from auth.acts import Act, queries
-from auth.bodies import Body, Code, Email, Password, PersonName, Token, invalid, normalized
+from auth.bodies import Code, Email, Password, PersonName, Token, normalized
 from auth.callers import Person, act_of, address_of, clock_of, pool_of, sealer_of
 from auth.messages import InvalidMessageToken
 from auth.organization_answers import OrganizationName

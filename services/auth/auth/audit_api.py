@@ -9,12 +9,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from aragora.chassis import sql
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Moment, invalid
 from aragora.chassis.problems import Problem, responses
 from auth import answers, audit_reading
-from auth.bodies import invalid
 from auth.callers import Person, pool_of
 from auth.keys import ADMINISTRATORS
-from auth.moments import Moment
 
 queries = sql.load("auth", "sql/audit.sql")
 router = APIRouter(tags=["audit"])

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from aragora.billing.models import normalize_email
-from aragora.chassis.problems import Problem
+from aragora.chassis.bodies import invalid
 
 MAX_PASSWORD_LENGTH = 256
 
@@ -18,17 +18,6 @@ PersonName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x0
 
 Reason = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """A word, not a sentence: it goes into an event, which is kept for ever and must name nobody."""
-
-
-class Body(BaseModel):
-    """Refuses what it does not know."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-def invalid(field: str, message: str) -> Problem:
-    """The answer to a field that no schema could have refused."""
-    return Problem(422, "Mend the fields listed in errors.", errors=[(None, field, message)])
 
 
 def normalized(email: str) -> str:

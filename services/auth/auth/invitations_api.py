@@ -6,10 +6,11 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body
 from aragora.chassis.problems import Problem, responses
 from aragora.contracts.events import Role
 from auth import answers, commands, invitations, organizations, users
-from auth.bodies import Body, Email, normalized
+from auth.bodies import Email, normalized
 from auth.callers import Person, act_of, clock_of, pool_of, sealer_of
 from auth.messages import MAX_TOKEN_LENGTH
 from auth.organization_answers import Invitation, Organization, refusals_told

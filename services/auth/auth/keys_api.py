@@ -8,15 +8,14 @@ from fastapi import APIRouter, Path, Query, Request, Response, Security
 from pydantic import Field, StringConstraints
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, Moment, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, authenticated
 from aragora.chassis.sql import Connection
 from aragora.contracts.keys import KEY_SCOPES
 from auth import answers, key_answers, keys, organizations
-from auth.bodies import Body, invalid
 from auth.callers import Person, act_of, clock_of, pool_of, token_of
 from auth.keys import queries
-from auth.moments import Moment
 
 router = APIRouter(tags=["API keys"])
 

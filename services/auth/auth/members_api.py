@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body
 from aragora.chassis.problems import responses
 from aragora.contracts.events import Role
 from auth import answers, commands, organizations
-from auth.bodies import Body
 from auth.callers import Person, act_of, pool_of
 from auth.organization_answers import Member, refusals_told
 from auth.organizations_api import Org, actor, changes, id_of, standing

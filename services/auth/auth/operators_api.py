@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response, Security
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, require
 from aragora.chassis.sql import Connection
 from aragora.contracts.keys import OPERATOR
 from auth import account_answers, accounts_api, answers, second_factor_api, users
 from auth.acts import queries
-from auth.bodies import Body, Email, Reason, normalized
+from auth.bodies import Email, Reason, normalized
 from auth.callers import act_of
 from auth.revocations import end_all
 from auth.users import User

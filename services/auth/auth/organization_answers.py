@@ -10,11 +10,11 @@ import asyncpg
 from msgspec import Struct
 from pydantic import StringConstraints
 
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem
 from aragora.chassis.store import VersionConflict
 from aragora.contracts.events import Role
 from auth import commands
-from auth.bodies import invalid
 from auth.commands import Refused
 from auth.messages import InvalidMessageToken
 

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal
 from aragora.chassis.sql import Connection
 from aragora.contracts.events import Role
 from auth import answers, commands, organization_answers, organizations
-from auth.bodies import Body
 from auth.callers import Person, act_of, pool_of
 from auth.commands import Actor, NoSuchOrganization, Stranger
 from auth.domain import STRANGER

@@ -3,12 +3,13 @@
 from fastapi import APIRouter, Request, Response
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import responses
 from aragora.contracts.events import EmailVerified, PasswordChanged
 from aragora.contracts.ids import new_id
 from auth import accounts_api, answers, attempts, messages, users
 from auth.acts import Act, queries
-from auth.bodies import Body, Code, Email, Password, Token, invalid, normalized
+from auth.bodies import Code, Email, Password, Token, normalized
 from auth.callers import Person, act_of, clock_of, pool_of, sealer_of
 from auth.messages import InvalidMessageToken
 from auth.revocations import end_all, hold_user, stream_of

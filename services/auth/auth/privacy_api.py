@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response, Security
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, require
 from aragora.chassis.store import VersionConflict
 from aragora.contracts.keys import OPERATOR
 from auth import answers, privacy, users
-from auth.bodies import Body, Code, Password
+from auth.bodies import Code, Password
 from auth.callers import Person, act_of
 from auth.commands import Refused
 

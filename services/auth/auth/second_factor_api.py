@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.contracts.events import SecondFactorChanged
 from auth import account_answers, answers, second_factor, users
 from auth.acts import Act, queries
-from auth.bodies import Body, Code, Password, invalid
+from auth.bodies import Code, Password
 from auth.callers import Person, act_of, sealer_of
 from auth.revocations import hold_user, stream_of
 

@@ -7,11 +7,12 @@ from pydantic import Field
 
 from aragora.billing.jwt_auth import JWTConfig, validate_access_token, validate_refresh_token
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.trust import Trust
 from auth import account_answers, answers, sessions, users
 from auth.acts import queries
-from auth.bodies import Body, Reason, Token, invalid
+from auth.bodies import Reason, Token
 from auth.callers import Person, act_of, pool_of, token_of
 from auth.revocations import end_all, end_session, moment_of, revoke_token
 

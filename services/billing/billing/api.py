@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response, Security
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, authenticated, organization_of, require
 from aragora.chassis.sql import Connection, Pool
@@ -88,5 +89,5 @@ async def _organization_of_user(connection: Connection, principal: Principal, us
         raise Problem(404, "This user is no member of any organization known here; name one with org_id.")
     if len(known) > 1:
         message = "the user is a member of several organizations; name one"
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", message)])
+        raise invalid("org_id", message)
     return known[0]

@@ -5,9 +5,10 @@ from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, Security
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, require
 from aragora.contracts.ids import new_id
@@ -46,12 +47,6 @@ Amount = Annotated[
 Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_single_line)]
 Reference = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:/#+-]+$")]
 Code = Annotated[str, Field(min_length=4, max_length=40, pattern=r"^[A-Za-z0-9_-]+$"), AfterValidator(str.upper)]
-
-
-class Body(BaseModel):
-    """What all bodies have in common."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class CreditGrant(Body):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem
 from aragora.chassis.store import VersionConflict
 from billing import commands
@@ -46,4 +47,4 @@ def as_problems() -> Iterator[None]:
 
 def wrong_field(name: str, message: str) -> Problem:
     """422: a field of the body is not as it must be."""
-    return Problem(422, "Mend the fields listed in errors.", errors=[(None, name, message)])
+    return invalid(name, message)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, StringConstraints
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.sql import Connection
 from aragora.chassis.store import VersionConflict
@@ -19,7 +20,7 @@ from billing import invoice_answers as shapes
 from billing.api import OrgId, clock_of, payments_of, pool_of
 from billing.invoice_reading import money
 from billing.invoices_api import InvoiceId, settings_of
-from billing.ledger_api import Amount, Body, Operator, Reference, Words, recorder
+from billing.ledger_api import Amount, Operator, Reference, Words, recorder
 from billing.manual_invoice import InvalidTerms, Terms
 from billing.manual_invoices import NotPayable, Payment, UnknownInvoice
 from billing.money import USD
@@ -68,7 +69,7 @@ async def set_terms(request: Request, principal: Operator, org_id: OrgId, body: 
     """
     now = clock_of(request)()
     if abs(body.starts_on - now.date()) > FARTHEST:
-        raise _invalid("starts_on", f"must be within {FARTHEST.days} days of today")
+        raise invalid("starts_on", f"must be within {FARTHEST.days} days of today")
     async with _owed_by(request, org_id) as connection:
         known = await manual_invoices.terms_of(connection, org_id)
         billed_to = body.billed_to.model_dump_json()
@@ -77,7 +78,7 @@ async def set_terms(request: Request, principal: Operator, org_id: OrgId, body: 
                 known, body.starts_on, body.net_days, billed_to, settings_of(request).invoice_day
             )
         except InvalidTerms as error:
-            raise _invalid(error.field, str(error)) from error
+            raise invalid(error.field, str(error)) from error
         await manual_invoices.save_terms(connection, org_id, terms, recorder(principal), now)
     return _answer(terms)
 
@@ -108,7 +109,7 @@ async def record_payment(request: Request, principal: Operator, org_id: OrgId, b
     """Money that came for one of our own invoices, all of it or a part. What is too much becomes a credit."""
     now = clock_of(request)()
     if not date(2000, 1, 1) <= body.paid_on <= now.date():
-        raise _invalid("paid_on", "must be a day until today (UTC)")
+        raise invalid("paid_on", "must be a day until today (UTC)")
     payment = Payment(body.invoice_id, body.amount, body.reference, body.paid_on)
     async with _owed_by(request, org_id) as connection:
         invoice, over = await manual_invoices.record_payment(
@@ -168,7 +169,3 @@ def _answer(terms: Terms) -> Response:
     to = msgspec.json.decode(terms.billed_to, type=shapes.BilledTo)
     shown = shapes.Terms(to, terms.net_days, terms.starts_on, terms.ends_on, terms.next_month, terms.due_at)
     return answer(answers.Success(shown), money="number")
-
-
-def _invalid(field: str, message: str) -> Problem:
-    return Problem(422, "Mend the fields listed in errors.", errors=[(None, field, message)])

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response, Security
 
 from aragora.chassis import sql
 from aragora.chassis.answering import answer, body_schema, documented
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, authorize_org, organization_of, require
 from aragora.chassis.sql import Pool
@@ -163,7 +164,7 @@ async def organization_summary(
     first = since.date() if since else ((span and span["first_day"]) or today)
     last = until.date() if until else max((span and span["last_day"]) or today, first)
     if last < first:
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "end", "lies before start")])
+        raise invalid("end", "lies before start")
     rows = await pool.fetch(queries.summarize, org_id, first, last)
     return answer(answers.Success(reading.summary(org_id, first, last, rows)))
 
@@ -233,7 +234,7 @@ def required_organization(principal: Principal, org_id: str | None) -> str:
     """The organization that a request is about: the one it names, else the caller's. Else a `Problem`."""
     org = organization_of(principal, org_id)
     if org is None:
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", "name the organization")])
+        raise invalid("org_id", "name the organization")
     return org
 
 
@@ -260,7 +261,7 @@ async def organization_of_user(pool: Pool, principal: Principal, user_id: str, o
         raise Problem(404, "No usage of this user is recorded; name the organization with org_id.")
     if len(known) > 1:
         message = "the user has used several organizations; name one"
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", message)])
+        raise invalid("org_id", message)
     return known[0]
 
 
@@ -281,7 +282,7 @@ def _moment(field: str, text: str | None, *, end_of_day: bool = False) -> dateti
         return moment.astimezone(UTC)
     except (ValueError, OverflowError, msgspec.ValidationError) as error:
         message = "must be a date (2025-01-31) or an RFC 3339 moment with an offset (2025-01-31T12:00:00Z)"
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, field, message)]) from error
+        raise invalid(field, message) from error
 
 
 def _read_cursor(cursor: str | None) -> tuple[datetime | None, str | None]:
@@ -291,4 +292,4 @@ def _read_cursor(cursor: str | None) -> tuple[datetime | None, str | None]:
         return reading.read_cursor(cursor)
     except ValueError as error:
         message = "is not one that this API gave; begin without it"
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "cursor", message)]) from error
+        raise invalid("cursor", message) from error

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from aragora.billing.rating import trimmed
 from aragora.chassis.answering import answer, body_schema, documented
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, require
 from aragora.contracts.keys import OPERATOR
@@ -92,7 +93,7 @@ async def put_budget(request: Request, principal: MayDecide, budget_id: BudgetId
     body = read_question(BudgetBody, await request.body())
     if not AMOUNT.match(body.amount_usd):
         message = 'must be a decimal in a string, such as "250"'
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "amount_usd", message)])
+        raise invalid("amount_usd", message)
     now = datetime.now(UTC)
     try:
         async with pool_of(request).acquire() as connection, connection.transaction():

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import MEDIA_TYPE, Problem
 from aragora.chassis.transient import is_transient
 from aragora.contracts.limits import CheckLimits, Extend, Release, Reserve
@@ -79,7 +80,7 @@ def organization_of(question: Question) -> str:
     """Whose limits a question is about. Raises `Problem` 422 if it does not say."""
     org_id = question.org_id
     if org_id is None or not ORG_ID.match(org_id):
-        raise Problem(422, "Mend the fields listed in errors.", errors=[(None, "org_id", "is missing")])
+        raise invalid("org_id", "is missing")
     return org_id
 
 

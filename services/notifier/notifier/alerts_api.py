@@ -6,13 +6,14 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response, Security
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import authenticated
 from notifier import alerts, answers
 from notifier.alert_following import AlertStreams
 from notifier.alert_stream import EventStream
 from notifier.alerts import UnknownAlert
-from notifier.bodies import AnyOrgId, AnyUserId, Cursor, Limit, UserId, before, cursor_after, invalid
+from notifier.bodies import AnyOrgId, AnyUserId, Cursor, Limit, UserId, before, cursor_after
 from notifier.callers import Operator, Person, Viewer, caller_again, clock_of, marker_of, pool_of, reader_of
 from notifier.domain import Severity
 from notifier.kinds import CHOOSABLE, ENDPOINT_TYPES, KINDS

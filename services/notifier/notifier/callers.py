@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem
 from aragora.chassis.security import Principal, authenticated, organization_of, require
 from aragora.chassis.sql import Pool
 from aragora.contracts.keys import OPERATOR
-from notifier.bodies import invalid
 from notifier.directory import AuthAway, Directory
 from notifier.domain import ADMINISTRATORS
 from notifier.handlers import Clock

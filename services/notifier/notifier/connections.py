@@ -29,6 +29,7 @@ class Connections:
         self._tls = tls
         self._idle: dict[_Key, list[httpcore.AsyncHTTPConnection]] = defaultdict(list)
         self._sweep_at = 0.0
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self, url: httpcore.URL, *, guarded: bool) -> AsyncIterator[httpcore.AsyncHTTPConnection]:
@@ -38,14 +39,15 @@ class Connections:
         try:
             yield connection
         finally:
-            if connection.is_idle() and not connection.is_closed():
+            if connection.is_idle() and not connection.is_closed() and not self._closed:
                 self._idle[key].append(connection)
             else:
                 await _close(connection)
         await self._sweep()
 
     async def aclose(self) -> None:
-        """Close what is kept."""
+        """Close what is kept, and keep nothing any more."""
+        self._closed = True
         for connections in self._idle.values():
             for connection in connections:
                 await _close(connection)

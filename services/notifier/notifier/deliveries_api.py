@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, Moment
 from aragora.chassis.problems import responses
 from notifier import answers, deliveries, endpoints
 from notifier import endpoint_answers as shapes
-from notifier.bodies import AnyOrgId, Body, Cursor, Limit, Moment, before, cursor_after
+from notifier.bodies import AnyOrgId, Cursor, Limit, before, cursor_after
 from notifier.callers import Person, administered, clock_of, pool_of
 from notifier.endpoints_api import EndpointId, answered, refusals, sealer_of
 

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import AfterValidator, Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import Principal
 from aragora.contracts.events import PLATFORM
 from notifier import answers, destinations, endpoints
 from notifier import endpoint_answers as shapes
-from notifier.bodies import AnyOrgId, Body, invalid
+from notifier.bodies import AnyOrgId
 from notifier.callers import Person, administered, clock_of, pool_of
 from notifier.deliveries import NotWaiting, UnknownDelivery
 from notifier.destinations import ForbiddenUrl

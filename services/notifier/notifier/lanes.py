@@ -88,7 +88,8 @@ class _Lanes:
                 async with self._pool.acquire() as connection:
                     await self._claim_from(connection)
             except Exception as error:
-                if not is_transient(error):
+                # asyncpg's InterfaceError: a connection that broke was taken back by the pool
+                if not is_transient(error) and not isinstance(error, asyncpg.InterfaceError):
                     raise
                 self._interruptions += 1
                 log.warning("interrupted; trying again", channel="deliveries", reason=repr(error))

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal
 from notifier import answers, preferences
-from notifier.bodies import Body, OrgId, invalid
+from notifier.bodies import OrgId
 from notifier.callers import Person, administered, clock_of, pool_of
 from notifier.kinds import Email
 from notifier.preferences import ORGANIZATION, NotChoosable

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response, Security
 from pydantic import Field
 
 from aragora.chassis.answering import answer, documented
+from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import responses
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import require
 from aragora.contracts.keys import OPERATOR
 from notifier import suppressions
 from notifier.answers import Done
-from notifier.bodies import Body, invalid
 from notifier.callers import clock_of, pool_of
 
 router = APIRouter(

@@ -2,7 +2,7 @@
 
 -- name: claim_mail
 -- What is due and nobody else is at; letters first, for which somebody waits. Mail of the same topic and a higher rank,
--- queued no earlier, has taken its place.
+-- about something that did not happen earlier, has taken its place: if it was sent, or still may be.
 UPDATE email_deliveries d SET claimed_until = $2, claimed_by = $4
 FROM (
     SELECT org_id, delivery_id FROM email_deliveries
@@ -17,8 +17,10 @@ RETURNING d.org_id, d.delivery_id, d.event_id, d.kind, d.user_id, d.message_id, 
           d.claimed_until, a.severity, a.title, a.message, a.facts::text, a.place, a.occurred_at,
           EXISTS (
               SELECT FROM email_deliveries o
+              JOIN usage_alerts l ON l.org_id = o.org_id AND l.alert_id = o.event_id
               WHERE o.user_id = d.user_id AND o.org_id = d.org_id AND o.created_at >= d.created_at
-                AND o.mode = 'mail' AND o.topic = d.topic AND o.topic_rank > d.topic_rank AND o.status IN ('pending', 'sent')
+                AND l.occurred_at >= a.occurred_at AND o.mode = 'mail' AND o.topic = d.topic
+                AND o.topic_rank > d.topic_rank AND (o.status = 'sent' OR o.status = 'pending' AND o.expires_at > $1)
           ) AS is_superseded
 
 -- name: one_claims_digests
@@ -68,14 +70,20 @@ WHERE d.org_id = f.org_id AND d.delivery_id = f.delivery_id AND d.status = 'pend
 UPDATE email_deliveries d SET claimed_by = NULL, claimed_until = NULL
 WHERE claimed_by IS NOT NULL AND NOT EXISTS (SELECT FROM present_workers p WHERE p.key = worker_key(d.claimed_by))
 
--- name: is_suppressed
-SELECT EXISTS (SELECT FROM suppressed_addresses WHERE digest = $1)
+-- name: may_be_sent
+-- The last look before mail leaves: whether it still waits as it was claimed (who left, or was erased, gets no more), and
+-- whether the address, by one of the digests that it has, is to get none.
+SELECT EXISTS (
+           SELECT FROM email_deliveries
+           WHERE org_id = $1 AND delivery_id = $2 AND status = 'pending' AND claimed_until = $3
+       ) AS is_ours,
+       EXISTS (SELECT FROM suppressed_addresses WHERE digest = ANY ($4::bytea[])) AS is_suppressed
 
 -- name: suppress
 INSERT INTO suppressed_addresses (digest, reason, suppressed_at) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING
 
 -- name: release
-DELETE FROM suppressed_addresses WHERE digest = $1
+DELETE FROM suppressed_addresses WHERE digest = ANY ($1::bytea[])
 
 -- name: operator_listens
 SELECT EXISTS (
@@ -93,8 +101,10 @@ WHERE org_id = 'platform' AND endpoint_id = 'operator' AND event_id = ANY ($1::u
 SELECT user_id, kind, email, in_app FROM notification_preferences WHERE org_id = $1 AND user_id = ANY ($2::text[])
 
 -- name: choose
+-- By a link that is good for ever: of who has left, or was erased, nothing is kept.
 INSERT INTO notification_preferences AS p (org_id, user_id, kind, email, changed_at)
 SELECT $1, $2, kind, $4, $5 FROM unnest($3::text[]) AS k (kind)
+WHERE EXISTS (SELECT FROM contacts WHERE org_id = $1 AND user_id = $2)
 ON CONFLICT (org_id, user_id, kind) DO UPDATE SET email = excluded.email, changed_at = excluded.changed_at
 
 -- name: choose_again

@@ -1,10 +1,23 @@
-"""Moments in requests: RFC 3339 with an offset, in UTC from here on."""
+"""What requests' bodies have in common in every service."""
 
 import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from aragora.chassis.problems import Problem
+
+
+class Body(BaseModel):
+    """Refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def invalid(field: str, message: str) -> Problem:
+    """The answer to a field that no schema could have refused."""
+    return Problem(422, "Mend the fields listed in errors.", errors=[(None, field, message)])
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -31,3 +44,4 @@ def written_out(moment: object) -> object:
 
 
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(written_out), AfterValidator(in_utc)]
+"""Moments in requests: RFC 3339 with an offset, in UTC from here on."""
