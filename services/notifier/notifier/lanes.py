@@ -7,7 +7,6 @@ and what is sent twice, after a crash, is sent under the same id.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -17,13 +16,14 @@ import structlog
 
 from aragora.chassis.relay import backoff
 from aragora.chassis.sealing import SealBroken, Sealer
-from aragora.chassis.sql import Connection, Pool
+from aragora.chassis.sql import Pool
 from aragora.chassis.transient import is_transient
 from aragora.contracts.ids import new_id
 from notifier import payloads, signatures
 from notifier.handlers import Clock
 from notifier.recording import OPERATOR, Attempt, Key, Slice, queries, record
 from notifier.sending import USER_AGENT, Sender
+from notifier.waking import POLL_SECONDS, keep_at
 
 WELL_AT_ONCE = 200
 FAILING_AT_ONCE = 50
@@ -32,7 +32,6 @@ SLICE_MESSAGES = 20
 SLICE_SECONDS = 20.0
 LEASE = timedelta(seconds=60)
 """Longer than a slice and the attempt that ends it."""
-POLL_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -54,11 +53,9 @@ async def deliver_webhooks(pool: Pool, sender: Sender, sealer: Sealer, clock: Cl
     A database that is away is waited for.
     """
     lanes = _Lanes(pool, sender, sealer, clock, stop)
-    watching = asyncio.create_task(lanes.wake_at_stop())
     try:
         await lanes.claim()
     finally:
-        watching.cancel()
         await lanes.drain()
 
 
@@ -76,53 +73,26 @@ class _Lanes:
         self._finished: list[Slice] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._recording = asyncio.Lock()
-        self._interruptions = 0
-
-    async def wake_at_stop(self) -> None:
-        await self._stop.wait()
-        self._wake.set()
 
     async def claim(self) -> None:
-        while not self._stop.is_set():
-            try:
-                async with self._pool.acquire() as connection:
-                    await self._claim_from(connection)
-            except Exception as error:
-                # asyncpg's InterfaceError: a connection that broke was taken back by the pool
-                if not is_transient(error) and not isinstance(error, asyncpg.InterfaceError):
-                    raise
-                self._interruptions += 1
-                log.warning("interrupted; trying again", channel="deliveries", reason=repr(error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), backoff(min(self._interruptions, 5)))
+        await keep_at(
+            self._start_due,
+            self._pool,
+            "deliveries",
+            self._stop,
+            worker_id=self._worker_id,
+            release_of_the_dead=queries.release_lanes_of_the_dead,
+            woken=self._wake,
+        )
 
-    async def _claim_from(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        connection.add_termination_listener(self._woken)
-        try:
-            await connection.execute(queries.show_presence, self._worker_id)
-            await connection.add_listener("deliveries", self._woken)
-            look_again_at = loop.time()
-            self._interruptions = 0
-            while not self._stop.is_set():
-                self._wake.clear()
-                if loop.time() >= look_again_at:
-                    await connection.execute(queries.release_lanes_of_the_dead)
-                    look_again_at = loop.time() + POLL_SECONDS
-                if not await self._start_due(connection):
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
-        finally:
-            connection.terminate()  # ends the presence and the listening at once, whatever state the connection is in
-
-    async def _start_due(self, connection: Connection) -> bool:
+    async def _start_due(self) -> bool:
         now = self._clock()
         until = now + LEASE
         failing = sum(each.was_failing for each in self._unrecorded)
         well = len(self._unrecorded) - failing
         room = max(0, WELL_AT_ONCE - well), max(0, FAILING_AT_ONCE - failing)
         new: list[Slice] = []
-        for row in await connection.fetch(queries.claim_lanes, self._worker_id, until, now, *room):
+        for row in await self._pool.fetch(queries.claim_lanes, self._worker_id, until, now, *room):
             key = row["org_id"], row["endpoint_id"]
             if key in self._sending:
                 # It was taken for a dead worker's. Whoever serves it goes on under the new claim.
@@ -132,7 +102,7 @@ class _Lanes:
         if not new:
             return False
         orgs, endpoints = zip(*(each.key for each in new), strict=True)
-        rows = await connection.fetch(queries.read_messages, orgs, endpoints, SLICE_MESSAGES)
+        rows = await self._pool.fetch(queries.read_messages, orgs, endpoints, SLICE_MESSAGES)
         waiting = {key: list(group) for key, group in groupby(rows, lambda row: (row["org_id"], row["endpoint_id"]))}
         for each in new:
             self._sending[each.key] = each
@@ -239,6 +209,3 @@ class _Lanes:
                 await record(self._pool, left, self._worker_id, self._clock())
         except Exception as error:  # noqa: BLE001  they are claimed until this worker's session is seen to be gone
             log.warning("deliveries not recorded", lanes=len(left), reason=repr(error))
-
-    def _woken(self, *_: object) -> None:
-        self._wake.set()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from aragora.chassis import sql
@@ -30,22 +31,24 @@ async def keep_at(
     *,
     worker_id: UUID,
     release_of_the_dead: str,
+    woken: asyncio.Event | None = None,
 ) -> None:
-    """Do `work` until `stop`: again at once if it says that there is more, else when `channel` is notified.
+    """Do `work` until `stop`: again at once if it says that there is more, else when `channel` is notified, or the
+    caller sets `woken`.
 
     What `work` claims, it claims as `worker_id`; `release_of_the_dead` is the statement that gives back what workers
     have claimed that are gone. A server that is away is waited for; whatever else `work` raises is the caller's.
     """
     loop = asyncio.get_running_loop()
+    woken = woken or asyncio.Event()
     failures = 0
+
+    def wake(*_: object) -> None:
+        woken.set()
+
     while not stop.is_set():
         try:
             async with pool.acquire() as connection:
-                woken = asyncio.Event()
-
-                def wake(*_: object, woken: asyncio.Event = woken) -> None:
-                    woken.set()
-
                 connection.add_termination_listener(wake)
                 await connection.execute(queries.show_presence, worker_id)
                 await connection.add_listener(channel, wake)
@@ -60,9 +63,12 @@ async def keep_at(
                             await _first_of(woken, stop)
                         failures = 0
                 finally:
-                    connection.terminate()  # ends presence and listening at once, whatever state the connection is in
+                    # Ends presence and listening at once. A connection that broke, the pool has taken back already.
+                    with suppress(asyncpg.InterfaceError):
+                        connection.terminate()
         except Exception as error:
-            if not is_transient(error):
+            # asyncpg's InterfaceError: a connection that broke was taken back by the pool
+            if not is_transient(error) and not isinstance(error, asyncpg.InterfaceError):
                 raise
             failures += 1
             log.warning("interrupted; trying again", channel=channel, reason=repr(error))

@@ -1,19 +1,10 @@
 -- The lanes in which messages leave for endpoints (lanes.py, recording.py).
 
--- name: show_presence
--- Held by the worker's session, and gone with it: so others see at once that its claims are void.
-SELECT pg_advisory_lock_shared(hashtextextended($1::uuid::text, 0))
-
 -- name: release_lanes_of_the_dead
-WITH present AS (
-    SELECT (classid::bigint << 32) | objid::bigint AS key
-    FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-), dead AS (
+WITH dead AS (
     SELECT org_id, endpoint_id FROM webhook_lanes
     WHERE claimed_by IS NOT NULL
-      AND NOT EXISTS (SELECT FROM present p WHERE p.key = hashtextextended(claimed_by::text, 0))
+      AND NOT EXISTS (SELECT FROM present_workers p WHERE p.key = worker_key(claimed_by))
     FOR UPDATE SKIP LOCKED
 )
 UPDATE webhook_lanes l SET claimed_by = NULL, claimed_until = NULL
