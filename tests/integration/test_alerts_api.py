@@ -66,7 +66,7 @@ async def test_an_alert_says_what_there_is_to_know(world: NotifierWorld, org: st
     assert alert.pop("created_at")
     assert alert == said | {
         "id": str(alert_id), "type": "limit.reached", "severity": "warning", "is_read": False, "read_at": None,
-        "org_id": org, "facts": [["Used", "8"], ["Limit", "10"]],
+        "org_id": org, "facts": [{"label": "Used", "value": "8"}, {"label": "Limit", "value": "10"}],
     }  # fmt: skip
 
 

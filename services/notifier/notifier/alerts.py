@@ -115,7 +115,7 @@ def alert_of(row: asyncpg.Record) -> answers.Alert:
 
 
 def _fields_of(shape: type[msgspec.Struct], row: asyncpg.Record, **more: Any) -> dict[str, Any]:
-    facts = [(label, value) for label, value in json.loads(row["facts"])]
+    facts = [answers.Fact(label, value) for label, value in json.loads(row["facts"])]
     return answers.fields_of(shape, row, id=row["alert_id"], type=row["kind"], facts=facts, **more)
 
 

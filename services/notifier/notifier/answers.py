@@ -26,6 +26,13 @@ class Done(Struct):
     success: bool = True
 
 
+class Fact(Struct):
+    """A line of an alert's little table."""
+
+    label: str
+    value: str
+
+
 class Attention(Struct):
     """What only an operator can settle."""
 
@@ -38,8 +45,8 @@ class Attention(Struct):
     provider: str | None
     meter: str | None
     billing_period: str | None
-    facts: list[tuple[str, str]]
-    """Labels and values, in the order in which to show them."""
+    facts: list[Fact]
+    """In the order in which to show them."""
     place: str
     """Where in the product one would go next."""
     position: int
