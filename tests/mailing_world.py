@@ -21,7 +21,8 @@ from notifier import handlers
 from notifier.addressing import address
 from notifier.digests import send_digests
 from notifier.directory import Directory
-from notifier.mailing import Mailroom, send_due
+from notifier.mailing import send_due
+from notifier.mailroom import Mailroom
 from notifier.smtp import Post
 
 DIGEST_HOUR = 8

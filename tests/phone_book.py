@@ -20,6 +20,7 @@ class PhoneBook:
     letters: dict[str, Message] = field(default_factory=dict)
     is_away: bool = False
     asked: int = 0
+    told_at_once: int = 1000
 
     def add(
         self, org_id: str, user_id: str, role: MemberRole = "owner", *, email: str | None = None,
@@ -53,8 +54,10 @@ class PhoneBook:
             return
         asked = msgspec.json.decode(question.data, type=ReadContacts)
         if asked.org_id is not None:
-            found = tuple(self.members.get(asked.org_id, {}).values())
-            answer = Contacts(org_name=self.names.get(asked.org_id), contacts=found)
+            known = sorted(self.members.get(asked.org_id, {}).values(), key=lambda one: one.user_id)
+            found = tuple(one for one in known if asked.after is None or one.user_id > asked.after)[: self.told_at_once]
+            more = len(found) == self.told_at_once
+            answer = Contacts(org_name=self.names.get(asked.org_id) if found else None, contacts=found, more=more)
         else:
             everybody = [one for members in self.members.values() for one in members.values()]
             answer = Contacts(contacts=tuple(one for one in everybody if one.user_id == asked.user_id)[:1])

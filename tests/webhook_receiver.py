@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-Manner = Literal["answer", "hang", "endless", "never_close", "drip", "close", "garbage"]
+Manner = Literal["answer", "hang", "endless", "never_close", "drip", "close", "garbage", "early_hints"]
 """How it answers: as it should, never, with a body without end, with one that is never finished, with headers one byte
-at a time, by hanging up, or with what is no HTTP."""
+at a time, by hanging up, with what is no HTTP, or with hints without end that the answer will come."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Receiver:
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()
         if self.manner == "garbage":
             head = b"220 smtp.example.com ESMTP\r\n\r\n"
+        if self.manner == "early_hints":
+            head = b"HTTP/1.1 103 Early Hints\r\n\r\n"
         if self.manner == "drip":
             for byte in head:
                 writer.write(bytes([byte]))
@@ -82,12 +84,12 @@ class Receiver:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(1), 0.1)
             return False
-        writer.write(head + self.body)
+        writer.write(head + self.body * (self.manner != "early_hints"))
         await writer.drain()
         if self.manner == "never_close":
             await reader.read()
-        while self.manner == "endless":
-            writer.write(b"x" * 65536)
+        while self.manner in ("endless", "early_hints"):
+            writer.write(b"x" * 65536 if self.manner == "endless" else b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
             await writer.drain()
         return True
 

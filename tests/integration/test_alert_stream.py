@@ -132,6 +132,21 @@ async def test_a_credential_that_ends_ends_the_stream(
         assert (first.ids, second.ids) == ([], [])
 
 
+async def test_nothing_is_told_to_a_credential_that_has_ended(
+    world: NotifierWorld, client: httpx.AsyncClient, org: str, user: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("notifier.alert_stream.TRUSTED_SECONDS", 0.0)
+    revoked = token(user, org)
+    async with streaming(client, path_of(user), revoked) as events:
+        await eventually(lambda: streams_of(world)._live, what="the stream is live")
+        payload = validate_access_token(revoked)
+        assert payload is not None
+        revoke_token(payload.jti)
+        await show(world, org, "limit.reached")
+        await events.over()
+        assert events.ids == []
+
+
 async def test_who_may_not_listen(client: httpx.AsyncClient, org: str, user: str):
     for key, query, status in (
         (None, {}, 401),

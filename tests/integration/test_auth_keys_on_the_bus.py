@@ -124,6 +124,27 @@ async def test_who_belongs_to_an_organization_is_told_with_their_address(running
     assert not (await contacts(running_auth, org_id="org_of_nobody")).contacts
 
 
+async def test_a_large_organization_is_told_in_answers_that_the_bus_takes(running_auth: AuthPlatform):
+    owner = await running_auth.register()
+    await running_auth.query(
+        "WITH made AS (INSERT INTO users (user_id, email, name, created_at)"
+        " SELECT 'large_' || n, 'large_' || n || repeat('e', 240) || '@x.co', repeat('ä', 100), now()"
+        " FROM generate_series(1, 2500) n RETURNING user_id)"
+        " INSERT INTO members (org_id, user_id, role, joined_at) SELECT $1, user_id, 'member', now() FROM made",
+        owner.org_id,
+    )
+    try:
+        found = await contacts(running_auth, org_id=owner.org_id)
+        told = list(found.contacts)
+        while found.more:
+            found = await contacts(running_auth, org_id=owner.org_id, after=told[-1].user_id)
+            told += found.contacts
+        assert len({one.user_id for one in told}) == len(told) == 2501
+    finally:
+        await running_auth.query("DELETE FROM members WHERE user_id LIKE 'large_%'")
+        await running_auth.query("DELETE FROM users WHERE user_id LIKE 'large_%'")
+
+
 async def test_a_person_is_told_until_they_are_erased(running_auth: AuthPlatform):
     person = await running_auth.register()
     (found,) = (await contacts(running_auth, user_id=person.user_id)).contacts

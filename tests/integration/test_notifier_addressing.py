@@ -170,6 +170,18 @@ async def test_an_earlier_copy_counts_while_auth_is_away_without_who_has_left(de
         await desk.directory.people("org_unknown", NOW)
 
 
+async def test_a_large_organization_is_told_in_several_answers(desk: Desk, org: str):
+    desk.book.told_at_once = 3
+    names = [f"u{number}" for number in range(6)]
+    for name in names:
+        desk.book.add(org, name)
+    for _ in range(2):
+        found = await desk.directory.people(org, NOW)
+        assert found is not None
+        assert [one.user_id for one in found.members] == names
+    assert desk.book.asked == 3
+
+
 async def test_auth_is_asked_again_after_a_change_and_after_an_hour(desk: Desk, org: str, user: str):
     desk.book.add(org, user, verified=False)
     await desk.directory.people(org, NOW)

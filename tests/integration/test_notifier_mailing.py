@@ -15,7 +15,8 @@ from aragora.contracts import events
 from aragora.contracts.events import PLATFORM, NotificationDelivered, NotificationFailed
 from aragora.contracts.ids import new_id
 from notifier.mail_schedule import DELAYS
-from notifier.mailing import CLAIMED_FOR, send_due
+from notifier.mailing import send_due
+from notifier.mailroom import CLAIMED_FOR
 from notifier.smtp import MailServerAway, Post
 
 NOBODY = "550 5.1.1 No such user"

@@ -99,6 +99,7 @@ async def test_a_wrong_password_is_no_messages_fault(server):
     [
         ("550 5.1.1 <ada@example.com>: no such user", Handed("bounced", 550)),
         ("550 no such user", Handed("bounced", 550)),
+        ("554 your server is on a block list", Handed("refused", 554)),
         ("550 5.2.1 mailbox disabled", Handed("bounced", 550)),
         ("552 5.2.2 mailbox full", Handed("refused", 552)),
         ("550 5.7.1 blocked by policy", Handed("refused", 550)),

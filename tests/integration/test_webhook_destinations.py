@@ -107,6 +107,7 @@ async def test_the_operators_own_endpoint_is_not_vetted():
         ("hang", "no answer within 1 s"), ("drip", "no answer within 1 s"),
         ("close", "the connection was cut, or the answer was no HTTP"),
         ("garbage", "the connection was cut, or the answer was no HTTP"), ("endless", None), ("never_close", None),
+        ("early_hints", "the connection was cut, or the answer was no HTTP"),
     ],
 )  # fmt: skip
 async def test_an_attempt_ends_whatever_the_other_side_does(

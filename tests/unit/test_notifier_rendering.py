@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from aragora.contracts.messages import Message
+from notifier.cleaning import cut, plain, unlinked
 from notifier.cli import app
 from notifier.kinds import KINDS
 from notifier.preview import part, previews
-from notifier.rendering import MAX_SHOWN, MAX_SUBJECT, Addressee, Shown, Stationery, Unaddressable, cut, plain, unlinked
+from notifier.rendering import MAX_SHOWN, MAX_SUBJECT, Addressee, Shown, Stationery, Unaddressable
 
 NOW = datetime(2026, 7, 6, 8, 0, tzinfo=UTC)
 DELIVERY = UUID("01980000-0000-7000-8000-000000000001")
@@ -31,6 +32,7 @@ TRICKY = [
     "<script>alert(1)</script>",
     "a, b; c <d>",
     "ä" * 500,
+    ".Bob (" + "ä, b; " * 20 + ")",
 ]
 
 
@@ -130,6 +132,18 @@ def test_an_organization_called_like_a_web_site_makes_no_link():
         assert "evil.\u200bexample" in part(mail, form)
 
 
+def test_what_usage_says_it_called_makes_no_link_and_amounts_stay_readable():
+    shown = Shown(
+        kind="usage.unpriced", severity="info", title="T", message="Calls to https://evil.example/in cost $1.50.",
+        facts=[("Model", "evil.example/2.0"), ("Left", "$299.00")], occurred_at=NOW,
+    )  # fmt: skip
+    mail = sent(STATIONERY.notice(DELIVERY, Addressee(email="ada@example.com"), shown, None, NOW))
+    for form in ("html", "plain"):
+        assert not re.search(r"evil\.example|://evil", part(mail, form))
+        assert "$1.50." in part(mail, form)
+        assert "$299.00" in part(mail, form)
+
+
 def test_a_letters_secret_is_in_the_fragment_only():
     message = Message(kind="reset_password", email="a@example.com", token="m1.secret", expires_at=NOW)
     mail = STATIONERY.letter(DELIVERY, message, NOW)
@@ -141,7 +155,14 @@ def test_a_letters_secret_is_in_the_fragment_only():
 
 def test_an_address_that_no_header_can_hold_is_not_repeated():
     shown = Shown(kind="limit.reached", severity="info", title="T", message="M", occurred_at=NOW)
-    for email in ("a b@example.com", "a@b@c\r\nBcc: x@example.com", "=?utf-8?q?a=0d=0ab?=@example.com", ""):
+    for email in (
+        "a b@example.com",
+        "a@b@c\r\nBcc: x@example.com",
+        "=?utf-8?q?a=0d=0ab?=@example.com",
+        "",
+        "a..b@example.com",
+        "a@b..c",
+    ):
         with pytest.raises(Unaddressable) as raised:
             STATIONERY.notice(DELIVERY, Addressee(email=email), shown, None, NOW)
         assert "example.com" not in str(raised.value)
@@ -155,7 +176,7 @@ def test_a_digest_shows_the_newest_by_kind_and_counts_the_rest():
         for kind in ("credit.granted", "usage.unpriced")
     ]
     mail = STATIONERY.digest(DELIVERY, Addressee(email="ada@example.com", org_name="Engines"), alerts, "token", NOW)
-    text = part(mail, "plain")
+    text = part(mail, "plain").replace("\u200b", "")
     assert mail["Subject"] == "32 notices for you · Engines"
     assert f"and {len(alerts) - MAX_SHOWN} more" in text
     assert text.count(KINDS["credit.granted"].description) == text.count(KINDS["usage.unpriced"].description) == 1

@@ -131,3 +131,13 @@ def test_words():
     assert meter_words("deep_research") == "deep research"
     assert day_words(date(2026, 7, 1)) == "1 July 2026"
     assert month_words("2026-12") == "December 2026"
+
+
+@pytest.mark.parametrize(("status", "decided"), [("open", False), ("won", True), ("lost", True)])
+def test_a_dispute_that_is_decided_asks_nobody_to_hurry(status, decided):
+    said = events.PaymentDisputed.model_validate(
+        {"dispute_id": "dp_1", "status": status, "amount": "29", "currency": "usd"}
+    )
+    notice = notice_of(said)
+    assert notice is not None
+    assert ("before your bank decides" in notice.message) != decided

@@ -29,6 +29,8 @@ FETCH_MESSAGES = 100
 FETCH_SECONDS = 0.5
 QUESTIONS_QUEUE = "auth"
 """The group in which the API's processes share the questions on `rpc.auth.*`."""
+MAX_CONTACTS = 1000
+"""In one answer: the bus takes 1 MiB, and names and addresses are up to some hundred bytes."""
 API_ACCESS = "api_access"
 """The feature that API keys need."""
 
@@ -120,16 +122,20 @@ async def _contacts(pool: Pool, question: bytes) -> Contacts:
     except (msgspec.MsgspecError, RecursionError):
         return NOT_UNDERSTOOD
     named = asked.org_id or asked.user_id
-    if named is None or "\0" in named or (asked.org_id and asked.user_id):
+    if named is None or "\0" in named + (asked.after or "") or (asked.org_id and asked.user_id):
         return NOT_UNDERSTOOD
-    rows = await pool.fetch(queries.contacts_in if asked.org_id else queries.contact_of, named)
+    if asked.org_id:
+        rows = await pool.fetch(queries.contacts_in, named, asked.after, MAX_CONTACTS)
+    else:
+        rows = await pool.fetch(queries.contact_of, named)
     contacts = tuple(
         Contact(
             user_id=row["user_id"], email=row["email"], name=row["name"], verified=row["verified"], role=row["role"]
         )
         for row in rows
     )
-    return Contacts(org_name=rows[0]["org_name"] if rows else None, contacts=contacts)
+    more = len(rows) == MAX_CONTACTS
+    return Contacts(org_name=rows[0]["org_name"] if rows else None, contacts=contacts, more=more)
 
 
 async def _undecoded(message: StreamMessage[object]) -> object:

@@ -9,7 +9,6 @@ import structlog
 from faststream.nats import NatsBroker
 
 from aragora.chassis import bus
-from aragora.chassis.app import serve_probes
 from aragora.chassis.consume import consume_policy, disconnect, drain
 from aragora.chassis.relay import Publish, Relay
 from aragora.contracts import topology
@@ -52,6 +51,8 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_house(pool, clock, stop))
             if settings.worker_port is not None:
+                from aragora.chassis.app import serve_probes  # noqa: PLC0415 - a web framework, for those who ask for it
+
                 checks, port = bus.readiness(pool, broker), settings.worker_port
                 tasks.create_task(serve_probes("Aragora Auth worker", checks, settings.host, port, stop))
             await stop.wait()

@@ -1,7 +1,7 @@
 """From an alert to mail: who must know of it, by what they chose, and whether at once or with the next digest.
 
-Auth is asked outside of transactions. Whoever dies on the way leaves the alert to be addressed again, a minute later;
-mail that is queued already falls away.
+Auth is asked outside of transactions. What a worker that died had begun, another addresses again; mail that is queued
+already falls away.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from aragora.chassis import sql
 from aragora.chassis.sql import Pool
 from aragora.contracts.events import PLATFORM
 from aragora.contracts.ids import new_id
+from notifier import queueing
 from notifier.directory import AuthAway, Directory
 from notifier.domain import MAX_MAILS_WITHIN, Choice, Mail, Member, digest_at, mails
 from notifier.handlers import Clock
@@ -105,6 +106,8 @@ async def _queue(
                         alert["topic_rank"], send_at, expires_at,
                     )
                 )  # fmt: skip
+        # One after the other with who forgets people: so none is queued for who has just been erased.
+        await queueing.wait_for_turn(connection)
         if queued:
             await connection.execute(queries.add_mail, *map(list, zip(*queued, strict=True)), now)
         await connection.execute(

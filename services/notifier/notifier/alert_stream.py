@@ -15,6 +15,8 @@ from notifier.alert_following import PAGE, AlertStreams, Stream, alert_event, un
 SLOW_SECONDS = 30.0
 """How long a reader may take nothing at all."""
 END_SECONDS = 0.5
+TRUSTED_SECONDS = 1.0
+"""For how long nobody asks again whether the reader may be told, while there is something to tell."""
 HEARTBEAT = b": heartbeat\n\n"
 RETRY = b"retry: 3000\n\n"
 
@@ -67,19 +69,20 @@ class EventStream(Response):
         self._streams.follow(stream)
         looked_at = loop.time()
         while True:
-            try:
-                async with asyncio.timeout_at(looked_at + self._streams.heartbeat_seconds):
+            events = b""
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._streams.heartbeat_seconds):
                     events = await stream.waiting.get()
-                while not stream.waiting.empty():
-                    events += stream.waiting.get_nowait()
-            except TimeoutError:
+            while not stream.waiting.empty():
+                events += stream.waiting.get_nowait()
+            if not events or loop.time() - looked_at >= TRUSTED_SECONDS:
                 try:
                     if not await self._still_good():
                         return
                 except Problem:
                     return
-                looked_at, events = loop.time(), HEARTBEAT
-            await out(events)
+                looked_at = loop.time()
+            await out(events or HEARTBEAT)
 
 
 async def _left(receive: Receive) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import httpcore
 
-from notifier.destinations import Network, Resolver, resolve
+from notifier.destinations import Network, Resolver, look_up, resolve
 
 IDLE_SECONDS = 4.0
 """Connections are kept for less than most servers keep them (Node.js and uvicorn: 5 s)."""
+
+MAX_ANSWER_BYTES = 131_072
+"""Of one answer no more is read. Reading "103 Early Hints" again and again would leave no time for other endpoints."""
 
 _Key = tuple[bool, str]
 
@@ -101,10 +104,11 @@ class _Backend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """The first address that answers, each within `timeout` seconds. Raises as `resolve` does, and httpcore's."""
-        encrypted = self._tls is not None
-        addresses: Sequence[str] = [host]
         if self._guarded:
+            encrypted = self._tls is not None
             addresses = await resolve(host, port, self._networks, encrypted=encrypted, resolver=self._resolver)
+        else:
+            addresses = list(await (self._resolver or look_up)(host, port))
         for address in addresses[:-1]:
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 return await self._connect(address, host, port, timeout)
@@ -127,14 +131,20 @@ class _Stream(httpcore.AsyncNetworkStream):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._left_bytes = MAX_ANSWER_BYTES
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._left_bytes <= 0:
+            raise httpcore.ReadError("the answer is too long")
         try:
-            return await self._reader.read(max_bytes)
+            found = await self._reader.read(max_bytes)
         except OSError as error:
             raise httpcore.ReadError from error
+        self._left_bytes -= len(found)
+        return found
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._left_bytes = MAX_ANSWER_BYTES
         try:
             self._writer.write(buffer)
             await self._writer.drain()

@@ -20,7 +20,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_URL_LENGTH = 2000
 VARIABLE = "ARAGORA_WEBHOOK_ALLOWED_NETWORKS"
-_RESOLVING_THREADS = 128
+_RESOLVING_THREADS = 512
 """The system's resolver blocks a thread for up to half a minute: a name nobody answers for delays no other."""
 
 _NOT_PUBLIC_4 = tuple(map(IPv4Network, (
@@ -131,7 +131,10 @@ async def look_up(host: str, port: int) -> Sequence[str]:
 
 
 def _system_addresses(host: str, port: int) -> list[str]:
-    return [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    try:
+        return [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except UnicodeError as error:  # a label that is empty or too long
+        raise OSError("this is not the name of a host") from error
 
 
 _threads = ThreadPoolExecutor(_RESOLVING_THREADS, thread_name_prefix="look-up")

@@ -8,7 +8,7 @@ import asyncpg
 
 from notifier.directory import AuthAway, People
 from notifier.failover import queries
-from notifier.mailing import CLAIMED_FOR, MAX_SENDING, Mailroom, Unsendable, shown
+from notifier.mailroom import CLAIMED_FOR, MAX_SENDING, Mailroom, Unsendable, shown
 from notifier.outcomes import Mails
 from notifier.rendering import DIGEST, Unaddressable
 from notifier.smtp import MailServerAway
@@ -64,9 +64,9 @@ async def _send(room: Mailroom, mails: Mails, known: Mapping[str, People | None]
         org_id, user_id = left[0]["org_id"], left[0]["user_id"]
         addressee = await room.addressee(org_id, user_id, known)
         token = Subscription(org_id, user_id, DIGEST).token(room.sealer)
-        # The first of what was claimed names the message, so that it has the same id when it is sent again.
+        # The first that it holds names the message, so that it has the same id when it is sent again.
         message = room.stationery.digest(
-            mails[0]["delivery_id"], addressee, [shown(mail) for mail in left], token, room.clock()
+            left[0]["delivery_id"], addressee, [shown(mail) for mail in left], token, room.clock()
         )
         await room.deliver(left, message, addressee.email, is_digest=True)
     except AuthAway:

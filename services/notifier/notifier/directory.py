@@ -19,6 +19,7 @@ from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.contracts.contacts import READ_CONTACTS, Contact, Contacts, MemberRole, ReadContacts
 from aragora.contracts.messages import READ_MESSAGE, Message, MessageVerdict, ReadMessage
+from notifier import queueing
 
 FRESH = timedelta(hours=1)
 ASK_SECONDS = 3.0
@@ -64,7 +65,7 @@ class Directory:
         asked_at, changed_at = (row["asked_at"], row["changed_at"]) if row is not None else (None, None)
         if asked_at is None or asked_at < now - FRESH or (changed_at is not None and changed_at >= asked_at):
             try:
-                return await self._asked(org_id, now)
+                return await self._asked(org_id, now, changed_at)
             except AuthAway:
                 if asked_at is None:
                     raise
@@ -87,23 +88,29 @@ class Directory:
         except (nats.errors.Error, msgspec.MsgspecError) as error:
             raise AuthAway(f"{subject} is not answered: {type(error).__name__}") from error
 
-    async def _asked(self, org_id: str, now: datetime) -> People | None:
+    async def _asked(self, org_id: str, now: datetime, changed_at: datetime | None) -> People | None:
         found = await self._ask(READ_CONTACTS, ReadContacts(org_id=org_id), Contacts)
-        members = [each for each in found.contacts if each.role is not None]
-        name = found.org_name
+        name, contacts = found.org_name, list(found.contacts)
+        while found.more:
+            more = ReadContacts(org_id=org_id, after=contacts[-1].user_id)
+            found = await self._ask(READ_CONTACTS, more, Contacts)
+            contacts += found.contacts
+        members = [each for each in contacts if each.role is not None]
+        emails, names = [self._sealed(each.email) for each in members], [self._sealed(each.name) for each in members]
         async with self._pool.acquire() as connection, connection.transaction():
-            # Whoever left while auth was asked has changed the directory: it is asked again next time.
-            await connection.execute(queries.keep_directory, org_id, self._sealed(name), now)
-            await connection.execute(queries.drop_contacts, org_id)
-            await connection.execute(
-                queries.keep_contacts,
-                org_id,
-                [each.user_id for each in members],
-                [each.role for each in members],
-                [self._sealed(each.email) for each in members],
-                [self._sealed(each.name) for each in members],
-                [each.verified for each in members],
-            )
+            # One after the other with who forgets people: an answer that is late must not bring anybody back.
+            await queueing.wait_for_turn(connection)
+            if await connection.fetchval(queries.keep_directory, org_id, self._sealed(name), now, changed_at):
+                await connection.execute(queries.drop_contacts, org_id)
+                await connection.execute(
+                    queries.keep_contacts,
+                    org_id,
+                    [each.user_id for each in members],
+                    [each.role for each in members],
+                    emails,
+                    names,
+                    [each.verified for each in members],
+                )
         return People(name, members) if name is not None else None
 
     async def _kept(self, org_id: str) -> People | None:

@@ -23,6 +23,7 @@ from aragora.contracts.events import (
     MemberRemoved,
     OrganizationDeleted,
     PasswordResetRequested,
+    RoleChanged,
     UserErased,
 )
 from notifier import people, queueing, wording
@@ -129,5 +130,7 @@ async def _follow_person(connection: Connection, envelope: Envelope, event: Doma
             await people.close(connection, envelope.subject, now)
         case MemberRemoved():
             await people.remove(connection, envelope.subject, event.user_id, now)
+        case RoleChanged():
+            await people.change_role(connection, envelope.subject, event.user_id, event.role, now)
         case _ if envelope.subject != PLATFORM:
             await people.ask_anew(connection, envelope.subject, now)

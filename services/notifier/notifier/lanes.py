@@ -28,6 +28,10 @@ from notifier.waking import POLL_SECONDS, keep_at
 WELL_AT_ONCE = 200
 FAILING_AT_ONCE = 50
 """Lanes that fail have room of their own: however long they take, they take none of the others'."""
+SLOW_AFTER = timedelta(seconds=1)
+SLOW_AT_ONCE = 250
+"""So many lanes that are well but take longer than that have room apart too: all may be about to fail for the first
+time, at one host that went away."""
 SLICE_MESSAGES = 20
 SLICE_SECONDS = 20.0
 LEASE = timedelta(seconds=60)
@@ -89,7 +93,8 @@ class _Lanes:
         now = self._clock()
         until = now + LEASE
         failing = sum(each.was_failing for each in self._unrecorded)
-        well = len(self._unrecorded) - failing
+        slow = sum(not each.was_failing and each.claimed_until - LEASE + SLOW_AFTER < now for each in self._unrecorded)
+        well = len(self._unrecorded) - failing - min(slow, SLOW_AT_ONCE)
         room = max(0, WELL_AT_ONCE - well), max(0, FAILING_AT_ONCE - failing)
         new: list[Slice] = []
         for row in await self._pool.fetch(queries.claim_lanes, self._worker_id, until, now, *room):
@@ -122,7 +127,7 @@ class _Lanes:
         except Exception as error:  # noqa: BLE001  what is wrong with one lane is not the others' trouble
             # Its message may hold the URL.
             log.error("endpoint_not_served", org_id=org_id, endpoint_id=endpoint_id, reason=type(error).__name__)  # noqa: TRY400
-            done.is_postponed = True
+            done.is_postponed = not is_transient(error)
         # From the commit on it may be claimed again, also by this worker.
         del self._sending[done.key]
         await self._record(done)
@@ -175,7 +180,7 @@ class _Lanes:
         self._finished.append(done)
         async with self._recording:
             finished, self._finished = self._finished, []
-            if not finished or await self._keep(finished) or len(finished) == 1:
+            if not finished or await self._keep(finished):
                 return
             for each in finished:
                 await self._keep([each])
@@ -208,4 +213,4 @@ class _Lanes:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await record(self._pool, left, self._worker_id, self._clock())
         except Exception as error:  # noqa: BLE001  they are claimed until this worker's session is seen to be gone
-            log.warning("deliveries not recorded", lanes=len(left), reason=repr(error))
+            log.warning("deliveries_not_recorded", lanes=len(left), reason=type(error).__name__)

@@ -150,7 +150,7 @@ def _refunded(event: events.PaymentRefunded) -> Notice:
     return Notice(
         kind="payment.refunded",
         severity="info",
-        title=f"Refunded: {amount}",
+        title=f"Refunded in all: {amount}",
         message="The money is on its way to where it came from. Banks take some days.",
         facts=(("Invoice", event.invoice_id), ("Refunded in all", amount)),
         place=BILLING,
@@ -159,19 +159,19 @@ def _refunded(event: events.PaymentRefunded) -> Notice:
 
 
 _DISPUTED = {
-    "open": "contests a payment",
-    "won": "takes back that it contested a payment",
-    "lost": "has taken back a payment",
+    "open": ("contests a payment", "If you did not expect that, tell us before your bank decides."),
+    "won": ("takes back that it contested a payment", "The payment counts. Nothing is to be done."),
+    "lost": ("has taken back a payment", "Your bank has decided. If you did not expect that, tell us."),
 }
 
 
 def _disputed(event: events.PaymentDisputed) -> Notice:
-    amount = money(event.amount, event.currency)
+    amount, (what, message) = money(event.amount, event.currency), _DISPUTED[event.status]
     return Notice(
         kind="payment.disputed",
         severity="info" if event.status == "won" else "warning",
-        title=f"The bank {_DISPUTED[event.status]}: {amount}",
-        message="If you did not expect that, tell us before your bank decides.",
+        title=f"The bank {what}: {amount}",
+        message=message,
         facts=(("Dispute", event.dispute_id), ("Amount", amount)),
         place=BILLING,
         raw=_raw(event),

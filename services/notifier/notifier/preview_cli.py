@@ -6,9 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from notifier import preview as previewing
-from notifier.rendering import Stationery
-
 console = Console()
 
 
@@ -20,6 +17,9 @@ def preview(
     ] = "Aragora",
 ) -> None:
     """Write every e-mail with realistic contents, as HTML, text and message, and a page that shows them all."""
+    from notifier import preview as previewing  # noqa: PLC0415 - the other commands start without templates
+    from notifier.rendering import Stationery  # noqa: PLC0415 - see above
+
     stationery = Stationery(
         product=product, sender="billing@aragora.ai", app="https://app.example", public_url="https://api.example"
     )

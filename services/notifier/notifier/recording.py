@@ -126,6 +126,10 @@ def _outcome(done: Slice, lane: asyncpg.Record, now: datetime) -> _Outcome:
     last = done.failed
     if last is None:
         return _Outcome(done, stretch, now + POSTPONED_FOR * done.is_postponed, None)
+    if lane["next_attempt_at"] is not None and lane["next_attempt_at"] > last.attempted_at:
+        # Since the attempt began somebody gave the lane another chance at once: skipped that message, say, or changed
+        # the URL. What came of the attempt says nothing of how that will go.
+        return _Outcome(done, stretch, now, None)
     failed = schedule.after_failure(
         stretch,
         now,

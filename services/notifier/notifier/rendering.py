@@ -6,10 +6,10 @@ it ends a header or turns the direction of what follows, and it makes no link.
 
 import email.policy
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.errors import HeaderParseError
 from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -20,6 +20,7 @@ from uuid import UUID
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from aragora.contracts.messages import Message, MessageKind
+from notifier.cleaning import ENCODED_WORD, MAX_NAME, cut, in_header, plain, unlinked
 from notifier.domain import Severity
 from notifier.kinds import KINDS
 from notifier.phrases import day_words
@@ -27,7 +28,6 @@ from notifier.settings import Settings
 
 MAX_SUBJECT = 120
 """Characters; what is longer is cut, as mail programs would."""
-MAX_NAME = 80
 MAX_SHOWN = 20
 """Notices in one digest; of the others it says how many there are."""
 PREFERENCES = "/notifications"
@@ -77,10 +77,6 @@ _LETTERS: Mapping[MessageKind, _Letter] = {
     ),
 }
 _ADDRESS = re.compile(r"[^\s@<>\"(),:;\\]+@[^\s@<>\"(),:;\\]+")
-_ENCODED_WORD = "=?"
-"""How RFC 2047 begins to write any character, line ends too; Python's headers decode it wherever it stands."""
-_JOINERS = "\u200c\u200d"
-"""Without them, some scripts and emoji fall apart."""
 
 templates = Environment(
     loader=PackageLoader("notifier"),
@@ -168,7 +164,7 @@ class Stationery:
         """A notice for one person. Without an `unsubscribe_token` they cannot do without it."""
         content = {
             "title": plain(shown.title),
-            "preheader": plain(shown.message),
+            "preheader": unlinked(plain(shown.message)),
             "why": self._why(KINDS[shown.kind].audience, addressee),
             "essential": KINDS[shown.kind].essential,
             "shown": _cleaned(shown),
@@ -187,7 +183,7 @@ class Stationery:
         by_kind = groupby(sorted(newest, key=lambda one: order.index(one.kind)), key=lambda one: one.kind)
         count = f"{len(alerts)} notices" if len(alerts) > 1 else "1 notice"
         content = {
-            "preheader": " · ".join(plain(one.title) for one in newest[:3]),
+            "preheader": " · ".join(unlinked(plain(one.title)) for one in newest[:3]),
             "why": f"Your digest comes once a day, if there is anything. {self._why('everybody', addressee)}",
             "essential": False,
             "title": f"{count} for you",
@@ -239,9 +235,12 @@ class Stationery:
         unsubscribe = None if unsubscribe_token is None else self.unsubscribe_url(unsubscribe_token)
         message = EmailMessage(_POLICY)
         message["From"] = Address(self.product, addr_spec=self.sender)
-        if not _ADDRESS.fullmatch(addressee.email) or _ENCODED_WORD in addressee.email:
+        if not _ADDRESS.fullmatch(addressee.email) or ENCODED_WORD in addressee.email:
             raise Unaddressable("no header can hold the address; have the person give another one")
-        message["To"] = Address(plain(addressee.name or "")[:MAX_NAME], addr_spec=addressee.email)
+        try:
+            message["To"] = Address(in_header(addressee.name or ""), addr_spec=addressee.email)
+        except (HeaderParseError, ValueError) as error:
+            raise Unaddressable("no header can hold the address; have the person give another one") from error
         message["Subject"] = cut(plain(subject), MAX_SUBJECT)
         message["Date"] = format_datetime(now)
         message["Message-ID"] = f"<{delivery_id}@{self.sender.rpartition('@')[2]}>"
@@ -262,28 +261,12 @@ class Stationery:
         return message
 
 
-def plain(text: str) -> str:
-    """One line, without characters that end a line, are invisible, or turn the direction of what follows."""
-    shown = "".join(one if one in _JOINERS or unicodedata.category(one)[0] != "C" else " " for one in text)
-    return " ".join(shown.split()).replace(_ENCODED_WORD, "= ?")
-
-
-def unlinked(name: str) -> str:
-    """A name of which no mail program makes a link: an organization called like a web site invites nobody there."""
-    return re.sub(r"(?<=\w)([.@:/]+)(?=\w)", "\\1\u200b", name.replace("://", " "))
-
-
-def cut(text: str, length: int) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
 def _cleaned(shown: Shown) -> dict[str, Any]:
     return {
         "severity": shown.severity,
-        "title": plain(shown.title),
-        "message": plain(shown.message),
-        "facts": [(plain(label), plain(value)) for label, value in shown.facts],
+        "title": unlinked(plain(shown.title)),
+        "message": unlinked(plain(shown.message)),
+        "facts": [(plain(label), unlinked(plain(value))) for label, value in shown.facts],
         "when": _moment(shown.occurred_at),
     }
 

@@ -102,6 +102,6 @@ def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
         return timedelta(seconds=min(int(text[:9]), 10**8))
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or an hour beyond all numbers
         return timedelta()
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now

@@ -24,6 +24,10 @@ MAX_MAILS_PER_CONNECTION = 50
 """Many servers hang up after 100; a new connection is cheap beside that."""
 _BAD_CREDENTIALS = frozenset({530, 534, 535, 538})
 """Codes about who we are (RFC 4954, section 6): no message is to blame for that."""
+_NO_SUCH_MAILBOX = frozenset({550, 551, 553})
+"""With these nobody is known by the address (RFC 5321, section 4.2.3). Others are about the server, its policy or the
+sender: a block list that has us must not cost everybody their mail.
+"""
 _ENHANCED = re.compile(r"\s*5\.(\d{1,3})\.(\d{1,3})\b")
 
 log = structlog.get_logger(__name__)
@@ -158,6 +162,7 @@ class Post:
             raise MailServerAway(f"the mail server wants other credentials (code {code})")
         if not 500 <= code < 600:
             return Handed("temporary", code)
+        of_recipient = of_recipient and code in _NO_SUCH_MAILBOX
         return Handed("bounced" if _is_nobodys(text, of_recipient=of_recipient) else "refused", code)
 
     def _drop(self) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from notifier.failover import queries
-from notifier.mailing import digest_of
+from notifier.mailroom import digests_of
 
 
 async def suppress(pool: Pool, sealer: Sealer, email: str, now: datetime) -> None:
@@ -14,7 +14,7 @@ async def suppress(pool: Pool, sealer: Sealer, email: str, now: datetime) -> Non
     Raises:
         ValueError: it is no address; the message is a sentence, and does not repeat it.
     """
-    await pool.execute(queries.suppress, digest_of(sealer, email), "operator", now)
+    await pool.execute(queries.suppress, digests_of(sealer, email)[0], "operator", now)
 
 
 async def release(pool: Pool, sealer: Sealer, email: str) -> None:
@@ -23,4 +23,4 @@ async def release(pool: Pool, sealer: Sealer, email: str) -> None:
     Raises:
         ValueError: as `suppress`.
     """
-    await pool.execute(queries.release, digest_of(sealer, email))
+    await pool.execute(queries.release, digests_of(sealer, email))

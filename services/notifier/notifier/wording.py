@@ -98,7 +98,7 @@ def _anomaly(event: events.UsageAnomalySeen) -> Notice:
     return Notice(
         kind="usage.anomaly",
         severity="warning",
-        title=f"Unusual {meter_words(event.meter)} today",
+        title=f"Unusual {meter_words(event.meter)} on {day_words(event.day)}",
         message=(
             f"{used} on {day_words(event.day)} so far; on other days it was {usual} (the median of {event.days} days). "
             "If nobody expects that, look at which member or API key it comes from."

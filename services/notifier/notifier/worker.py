@@ -42,7 +42,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
 async def working(settings: Settings, clock: Clock, stop: asyncio.Event) -> AsyncIterator[None]:
     """Everything that the worker does, while the block runs. `stop` is set when a task of it fails, and at the end."""
     sealer = Sealer(settings.sealing_keys, SERVICE)
-    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=12) as pool:
+    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=12, command_timeout=60) as pool:
         async with pool.acquire() as connection, connection.transaction():
             await operator_endpoint(connection, settings, sealer, clock())
         broker = connect_bus(settings, **consume_policy(pool))

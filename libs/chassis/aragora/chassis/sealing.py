@@ -65,7 +65,11 @@ class Sealer:
 
     def digest(self, purpose: str, text: str) -> bytes:
         """A keyed hash, under which something can be found that should not be readable."""
-        return hmac.digest(self._signing[0], f"{purpose}\0{text}".encode(), hashlib.sha256)
+        return self.digests(purpose, text)[0]
+
+    def digests(self, purpose: str, text: str) -> list[bytes]:
+        """The hashes by all of the keys, the first one's first: what an earlier key kept is under another."""
+        return [hmac.digest(key, f"{purpose}\0{text}".encode(), hashlib.sha256) for key in self._signing]
 
 
 def _derived(key: bytes, service: str, purpose: str) -> bytes:

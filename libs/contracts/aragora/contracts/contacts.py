@@ -19,6 +19,8 @@ class ReadContacts(Struct, kw_only=True):
 
     org_id: _Id | None = None
     user_id: _Id | None = None
+    after: _Id | None = None
+    """Go on after this member, the last one that was told: large organizations are told in several answers."""
 
 
 class Contact(Struct, kw_only=True, frozen=True):
@@ -41,5 +43,7 @@ class Contacts(Struct, kw_only=True, frozen=True):
 
     org_name: str | None = None
     contacts: tuple[Contact, ...] = ()
+    more: bool = False
+    """Whether there may be members after these."""
     refused: Literal["unknown"] | None = None
     """The question cannot be read."""

@@ -25,8 +25,9 @@ SELECT m.user_id, u.email, u.name, u.email_verified_at IS NOT NULL AS verified, 
 FROM organizations AS o
 JOIN members AS m ON m.org_id = o.org_id AND m.left_at IS NULL
 JOIN users AS u ON u.user_id = m.user_id AND u.erased_at IS NULL
-WHERE o.org_id = $1 AND o.deleted_at IS NULL
-ORDER BY m.joined_at, m.user_id
+WHERE o.org_id = $1 AND o.deleted_at IS NULL AND ($2::text IS NULL OR m.user_id > $2)
+ORDER BY m.user_id
+LIMIT $3
 
 -- name: contact_of
 SELECT user_id, email, name, email_verified_at IS NOT NULL AS verified, NULL::text AS role, NULL::text AS org_name

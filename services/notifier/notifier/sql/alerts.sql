@@ -78,7 +78,8 @@ WITH shown AS (
     SELECT org_id, alert_id, read_at FROM personal_alerts($2) WHERE $4 AND alert_id = $6
 ), marked AS (
     INSERT INTO alert_reads (org_id, user_id, alert_id, read_at)
-    SELECT org_id, $2, alert_id, $7 FROM shown WHERE read_at IS NULL
+    SELECT org_id, $2, alert_id, $7 FROM shown
+    WHERE read_at IS NULL AND NOT EXISTS (SELECT FROM erased_people WHERE user_id = $2)
     ON CONFLICT (org_id, user_id, alert_id) DO NOTHING
     RETURNING org_id
 ), told AS (
@@ -93,7 +94,9 @@ WITH unread AS (
     SELECT org_id, position FROM personal_alerts($2) WHERE $4 AND read_at IS NULL
 ), marked AS (
     INSERT INTO alert_marks AS m (org_id, user_id, read_through, read_at)
-    SELECT org_id, $2, max(position), $6 FROM unread GROUP BY org_id
+    SELECT org_id, $2, max(position), $6 FROM unread
+    WHERE NOT EXISTS (SELECT FROM erased_people WHERE user_id = $2)
+    GROUP BY org_id
     ON CONFLICT (org_id, user_id) DO UPDATE SET read_through = excluded.read_through, read_at = excluded.read_at
     WHERE m.read_through < excluded.read_through
     RETURNING org_id

@@ -14,7 +14,10 @@ DELETE FROM alert_reads WHERE read_at < $1
 DELETE FROM email_deliveries WHERE finished_at < $1
 
 -- name: forget_webhooks
-DELETE FROM webhook_deliveries WHERE created_at < $1 AND status <> 'pending'
+-- What somebody is at just now is forgotten later: so nobody waits for ever.
+DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM webhook_deliveries WHERE created_at < $1 AND status <> 'pending' FOR UPDATE SKIP LOCKED
+))
 
 -- name: forget_former_secrets
 UPDATE webhook_endpoints SET former_secret = NULL, former_until = NULL WHERE former_until < $1

@@ -59,7 +59,7 @@ ORDER BY org_id, endpoint_id
 FOR NO KEY UPDATE OF e
 
 -- name: lock_lanes
-SELECT org_id, endpoint_id, failures, failing_since, warned_at, claimed_by, claimed_until
+SELECT org_id, endpoint_id, next_attempt_at, failures, failing_since, warned_at, claimed_by, claimed_until
 FROM webhook_lanes l JOIN unnest($1::text[], $2::text[]) AS n (org_id, endpoint_id) USING (org_id, endpoint_id)
 ORDER BY org_id, endpoint_id
 FOR UPDATE OF l
@@ -73,6 +73,7 @@ WHERE d.org_id = n.org_id AND d.endpoint_id = n.endpoint_id AND d.delivery_id = 
 RETURNING d.org_id, d.endpoint_id, d.delivery_id, d.event_id, d.kind, d.attempts, d.status
 
 -- name: log_attempts
+-- Of what is deleted meanwhile there is no log.
 INSERT INTO webhook_attempts
     (org_id, endpoint_id, delivery_id, attempted_at, milliseconds, request_headers, status_code, answer, failure)
 SELECT n.org_id, n.endpoint_id, n.delivery_id, n.attempted_at, n.milliseconds, n.request_headers::jsonb, n.status_code,
@@ -82,6 +83,7 @@ FROM unnest($1::text[], $2::text[], $3::uuid[], $4::timestamptz[], $5::integer[]
      AS n (org_id, endpoint_id, delivery_id, attempted_at, milliseconds, request_headers, status_code, answer, failure)
 JOIN webhook_deliveries d
   ON d.org_id = n.org_id AND d.endpoint_id = n.endpoint_id AND d.delivery_id = n.delivery_id
+FOR KEY SHARE OF d
 ON CONFLICT (org_id, endpoint_id, delivery_id, attempted_at) DO NOTHING
 
 -- name: disable_endpoints

@@ -2,7 +2,8 @@
 
 -- name: claim_mail
 -- What is due and nobody else is at; letters first, for which somebody waits. Mail of the same topic and a higher rank,
--- about something that did not happen earlier, has taken its place: if it was sent, or still may be.
+-- about something that did not happen earlier, has taken its place: if it was sent, or still may be. (Events come nearly
+-- in their order: later mail may have been queued a little earlier.)
 UPDATE email_deliveries d SET claimed_until = $2, claimed_by = $4
 FROM (
     SELECT org_id, delivery_id FROM email_deliveries
@@ -18,7 +19,7 @@ RETURNING d.org_id, d.delivery_id, d.event_id, d.kind, d.user_id, d.message_id, 
           EXISTS (
               SELECT FROM email_deliveries o
               JOIN usage_alerts l ON l.org_id = o.org_id AND l.alert_id = o.event_id
-              WHERE o.user_id = d.user_id AND o.org_id = d.org_id AND o.created_at >= d.created_at
+              WHERE o.user_id = d.user_id AND o.org_id = d.org_id AND o.created_at > d.created_at - interval '1 hour'
                 AND l.occurred_at >= a.occurred_at AND o.mode = 'mail' AND o.topic = d.topic
                 AND o.topic_rank > d.topic_rank AND (o.status = 'sent' OR o.status = 'pending' AND o.expires_at > $1)
           ) AS is_superseded

@@ -1,11 +1,12 @@
 -- Who joins, leaves, is erased (people.py).
 
 -- name: change_directory
-INSERT INTO directories (org_id, changed_at) VALUES ($1, $2)
-ON CONFLICT (org_id) DO UPDATE SET changed_at = excluded.changed_at
+-- Not before auth was asked, also where the clocks of two machines differ.
+INSERT INTO directories AS d (org_id, changed_at) VALUES ($1, $2)
+ON CONFLICT (org_id) DO UPDATE SET changed_at = greatest(excluded.changed_at, d.asked_at)
 
 -- name: change_directories_of
-UPDATE directories SET changed_at = $2 WHERE org_id IN (SELECT org_id FROM contacts WHERE user_id = $1)
+UPDATE directories SET changed_at = greatest($2, asked_at) WHERE org_id IN (SELECT org_id FROM contacts WHERE user_id = $1)
 
 -- name: close_directory
 INSERT INTO directories (org_id, changed_at, closed_at) VALUES ($1, $2, $2)
@@ -31,6 +32,9 @@ DELETE FROM unaddressed_alerts WHERE org_id = $1
 
 -- name: drop_mail
 DELETE FROM email_deliveries WHERE org_id = $1 AND user_id = $2 AND status = 'pending'
+
+-- name: drop_mail_about
+DELETE FROM email_deliveries WHERE org_id = $1 AND user_id = $2 AND kind = ANY ($3::text[]) AND status = 'pending'
 
 -- name: drop_mail_of
 DELETE FROM email_deliveries WHERE org_id = $1 AND status = 'pending'

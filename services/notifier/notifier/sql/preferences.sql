@@ -8,5 +8,6 @@ SELECT user_id, kind, email, in_app FROM notification_preferences WHERE org_id =
 INSERT INTO notification_preferences (org_id, user_id, kind, email, in_app, changed_at)
 SELECT $1, $2, kind, email, in_app, $6
 FROM unnest($3::text[], $4::text[], $5::boolean[]) AS n (kind, email, in_app)
+WHERE NOT EXISTS (SELECT FROM erased_people WHERE user_id = $2)
 ON CONFLICT (org_id, user_id, kind)
 DO UPDATE SET email = excluded.email, in_app = excluded.in_app, changed_at = excluded.changed_at

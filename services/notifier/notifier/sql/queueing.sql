@@ -5,15 +5,19 @@
 SELECT pg_advisory_xact_lock(7887331211930)
 
 -- name: add_alerts
+-- Of who was erased meanwhile nothing is told that concerns them alone, and the rest does not say whom it concerns.
 INSERT INTO usage_alerts
     (org_id, alert_id, kind, audience, user_id, severity, title, message, facts, place, threshold_percentage, provider,
      meter, billing_period, occurred_at, created_at)
-SELECT org_id, alert_id, kind, audience, user_id, severity, title, message, facts::jsonb, place, threshold_percentage,
+SELECT org_id, alert_id, kind, audience,
+       CASE WHEN EXISTS (SELECT FROM erased_people p WHERE p.user_id = n.user_id) THEN '' ELSE user_id END,
+       severity, title, message, facts::jsonb, place, threshold_percentage,
        provider, meter, billing_period, occurred_at, $16
 FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
             $10::text[], $11::integer[], $12::text[], $13::text[], $14::text[], $15::timestamptz[])
      WITH ORDINALITY AS n (org_id, alert_id, kind, audience, user_id, severity, title, message, facts, place,
                            threshold_percentage, provider, meter, billing_period, occurred_at, place_in_batch)
+WHERE audience <> 'person' OR NOT EXISTS (SELECT FROM erased_people p WHERE p.user_id = n.user_id)
 ORDER BY place_in_batch
 ON CONFLICT (org_id, alert_id) DO NOTHING
 RETURNING org_id, alert_id
@@ -35,6 +39,7 @@ INSERT INTO email_deliveries
 SELECT org_id, uuidv7(), event_id, kind, user_id, message_id, 'mail', $7, expires_at, $7
 FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
      AS n (org_id, event_id, kind, user_id, message_id, expires_at)
+WHERE NOT EXISTS (SELECT FROM erased_people p WHERE p.user_id = n.user_id)
 ON CONFLICT (message_id) WHERE message_id IS NOT NULL DO NOTHING
 
 -- name: add_webhooks

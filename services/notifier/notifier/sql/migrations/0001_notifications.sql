@@ -50,6 +50,7 @@ CREATE TABLE alert_reads (
     PRIMARY KEY (org_id, user_id, alert_id)
 );
 CREATE INDEX alert_reads_user_id ON alert_reads (user_id);
+CREATE INDEX alert_reads_read_at ON alert_reads (read_at);
 CREATE TABLE alert_marks (
     org_id text COLLATE "C" NOT NULL,
     user_id text COLLATE "C" NOT NULL,
@@ -149,6 +150,7 @@ CREATE TABLE unaddressed_alerts (
     PRIMARY KEY (org_id, alert_id)
 );
 CREATE INDEX unaddressed_alerts_queued_at ON unaddressed_alerts (queued_at);
+CREATE INDEX unaddressed_alerts_claimed_by ON unaddressed_alerts (claimed_by) WHERE claimed_by IS NOT NULL;
 
 -- Mail to be sent: of an alert to one person, or a letter of auth's, which alone knows what it says and to whom.
 CREATE TABLE email_deliveries (
@@ -239,11 +241,13 @@ CREATE TABLE webhook_deliveries (
     created_at timestamptz NOT NULL,
     finished_at timestamptz,
     PRIMARY KEY (org_id, endpoint_id, delivery_id),
-    UNIQUE (org_id, endpoint_id, event_id),
+    UNIQUE (org_id, event_id, endpoint_id),
     FOREIGN KEY (org_id, endpoint_id) REFERENCES webhook_endpoints (org_id, endpoint_id) ON DELETE CASCADE
 );
-CREATE INDEX webhook_deliveries_waiting ON webhook_deliveries (org_id, endpoint_id, position) WHERE status = 'pending';
-CREATE INDEX webhook_deliveries_position ON webhook_deliveries (org_id, endpoint_id, position);
+-- Without org_id: the planner takes an organization and an endpoint of it for independent, would think that the two lead
+-- to one row, and read all of an endpoint's history for a row that the primary key has.
+CREATE INDEX webhook_deliveries_waiting ON webhook_deliveries (endpoint_id, position) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_position ON webhook_deliveries (endpoint_id, position);
 CREATE INDEX webhook_deliveries_created_at ON webhook_deliveries (created_at);
 COMMENT ON COLUMN webhook_deliveries.about_org_id IS 'what the operator is told is about another organization';
 COMMENT ON COLUMN webhook_deliveries.status IS 'skipped: the endpoint was disabled, or somebody said so; redeliver sends it';
