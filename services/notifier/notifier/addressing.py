@@ -126,6 +126,10 @@ def _mails(
 ) -> list[Mail]:
     kind, concerned = KINDS.get(alert["kind"]), alert["user_id"]
     if kind is None or alert["expires_at"] <= now:
+        if alert["queued_at"] < alert["expires_at"]:
+            log.warning(
+                "alert_not_mailed", kind=alert["kind"], alert_id=str(alert["alert_id"]), detail="it is too late"
+            )
         return []
     if kind.audience == "person":
         return [Mail(concerned, "mail")]

@@ -9,7 +9,7 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) c
 WHERE u.org_id = c.org_id AND u.alert_id = c.alert_id
-RETURNING u.org_id, u.alert_id, u.topic, u.topic_rank, u.expires_at,
+RETURNING u.org_id, u.alert_id, u.topic, u.topic_rank, u.expires_at, u.queued_at,
           (SELECT a.kind FROM usage_alerts a WHERE a.org_id = u.org_id AND a.alert_id = u.alert_id),
           (SELECT a.user_id FROM usage_alerts a WHERE a.org_id = u.org_id AND a.alert_id = u.alert_id)
 
