@@ -1,16 +1,17 @@
-"""Somebody skips a message, or gives another URL, while the message is being sent: what then comes of it is history."""
+"""Second chances: of a lane that is to be tried at once, of one that met trouble of ours, of one among slow ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from ipaddress import ip_network
 
+import asyncpg
 import pytest
 from servers import PostgresServer, eventually
 from webhook_lanes import LanesWorld, lanes_world
 from webhook_receiver import Receiver, receiver
 
-from notifier import deliveries, endpoints, queueing, schedule, signatures
+from notifier import deliveries, endpoints, queueing, recording, schedule, signatures
 from notifier.endpoints import Changes
 
 HERE = (ip_network("127.0.0.0/8"),)
@@ -111,3 +112,23 @@ async def test_many_that_hang_for_the_first_time_leave_room_for_the_others(
             await world.endpoint(hook.url, org)
             await world.tell(org)
             await eventually(lambda: hook.requests, 5)
+
+
+async def test_a_lane_whose_messages_could_not_be_read_is_given_back(
+    world: LanesWorld, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
+):
+    await world.endpoint(hook.url, org)
+    await world.tell(org)
+    interrupted: list[str] = []
+    fetch = asyncpg.Pool.fetch
+
+    async def fetch_or_not(pool: asyncpg.Pool, query: str, *arguments: object) -> object:
+        if query == recording.queries.read_messages and not interrupted:
+            interrupted.append(query)
+            raise ConnectionResetError("a test cut it")
+        return await fetch(pool, query, *arguments)
+
+    monkeypatch.setattr(asyncpg.Pool, "fetch", fetch_or_not)
+    async with world.work(networks=HERE):
+        await world.settled(["delivered"], org)
+    assert interrupted

@@ -15,7 +15,6 @@ from notifier.answers import fields_of
 from notifier.endpoints import EndpointDisabled, held, queries
 
 MAX_ATTEMPTS_SHOWN = 100
-SETTLED: tuple[shapes.Settled, ...] = ("delivered", "failed", "skipped")
 UNSENT: tuple[shapes.Settled, ...] = ("failed", "skipped")
 
 
@@ -38,55 +37,64 @@ async def read_page(
     limit: int,
 ) -> tuple[list[shapes.Delivery], list[int]]:
     """A page of deliveries, the newest first, and their positions."""
-    rows = await connection.fetch(queries.deliveries_page, org_id, endpoint_id, before, status, kind, None, limit)
+    rows = await connection.fetch(queries.deliveries_page, org_id, endpoint_id, before, status, kind, limit)
     return [shapes.Delivery(**_fields_of(shapes.Delivery, row)) for row in rows], [row["position"] for row in rows]
 
 
 async def read(connection: Connection, org_id: str, endpoint_id: str, delivery_id: UUID) -> shapes.DeliveryWithAttempts:
     """A delivery, what is sent, and every attempt. Raises `UnknownDelivery`."""
-    row = await connection.fetchrow(queries.deliveries_page, org_id, endpoint_id, None, None, None, delivery_id, 1)
-    sent = await connection.fetchrow(queries.sent_body, org_id, endpoint_id, delivery_id)
-    if row is None or sent is None:
+    row = await connection.fetchrow(queries.delivery, org_id, endpoint_id, delivery_id)
+    if row is None:
         raise UnknownDelivery("The endpoint has no such delivery.")
     attempts = await connection.fetch(queries.attempts_of, org_id, endpoint_id, delivery_id, MAX_ATTEMPTS_SHOWN)
     tries = [
         shapes.Attempt(**fields_of(shapes.Attempt, each, request_headers=json.loads(each["request_headers"])))
         for each in attempts
     ]
-    body = payloads.slack(sent["body"]) if sent["format"] == "slack" else sent["body"]
+    body = payloads.slack(row["body"]) if row["format"] == "slack" else row["body"]
     shape = shapes.DeliveryWithAttempts
     return shape(**_fields_of(shape, row, body=body, tries=tries))
 
 
-async def redeliver(
-    connection: Connection,
-    org_id: str,
-    endpoint_id: str,
-    now: datetime,
-    *,
-    statuses: Sequence[shapes.Settled] = SETTLED,
-    delivery_id: UUID | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> int:
-    """Send again, at once and in the old order, under the same ids: one by its id, or those of some states since a
-    moment. How many wait now that did not.
+async def redeliver(connection: Connection, org_id: str, endpoint_id: str, delivery_id: UUID, now: datetime) -> None:
+    """Send one again, at once and under the same id, unless it waits anyway.
 
     Raises:
         UnknownEndpoint: there is none.
         EndpointDisabled: nothing would be sent.
     """
-    await queueing.wait_for_turn(connection)
-    endpoint = await held(connection, org_id, endpoint_id)
-    if endpoint["status"] != "enabled":
-        raise EndpointDisabled("The endpoint is disabled; enable it first.")
-    done = await connection.execute(
-        queries.redeliver, org_id, endpoint_id, now, list(statuses), delivery_id, since, until
-    )
+    await _may_redeliver(connection, org_id, endpoint_id)
+    done = await connection.execute(queries.redeliver_one, org_id, endpoint_id, now, delivery_id)
+    if done != "UPDATE 0":
+        await connection.execute(queries.wake_lane, org_id, endpoint_id, now)
+
+
+async def redeliver_since(
+    connection: Connection,
+    org_id: str,
+    endpoint_id: str,
+    now: datetime,
+    *,
+    statuses: Sequence[shapes.Settled],
+    since: datetime,
+    until: datetime | None = None,
+) -> int:
+    """Send again what was queued since a moment, at once, in the old order and under the same ids. How many wait now
+    that did not. Raises as `redeliver`.
+    """
+    await _may_redeliver(connection, org_id, endpoint_id)
+    done = await connection.execute(queries.redeliver, org_id, endpoint_id, now, list(statuses), since, until)
     count = int(done.rpartition(" ")[2])
     if count:
         await connection.execute(queries.wake_lane, org_id, endpoint_id, now)
     return count
+
+
+async def _may_redeliver(connection: Connection, org_id: str, endpoint_id: str) -> None:
+    await queueing.wait_for_turn(connection)
+    endpoint = await held(connection, org_id, endpoint_id)
+    if endpoint["status"] != "enabled":
+        raise EndpointDisabled("The endpoint is disabled; enable it first.")
 
 
 async def skip(connection: Connection, org_id: str, endpoint_id: str, delivery_id: UUID, now: datetime) -> None:

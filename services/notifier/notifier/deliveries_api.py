@@ -77,9 +77,7 @@ async def redeliver_one(
     organization = administered(principal, org_id)
     with answered():
         async with pool_of(request).acquire() as connection, connection.transaction():
-            await deliveries.redeliver(
-                connection, organization, endpoint_id, clock_of(request)(), delivery_id=delivery_id
-            )
+            await deliveries.redeliver(connection, organization, endpoint_id, delivery_id, clock_of(request)())
     return await _answer(request, organization, endpoint_id, delivery_id)
 
 
@@ -107,7 +105,7 @@ async def redeliver_since(
     organization = administered(principal, org_id)
     with answered():
         async with pool_of(request).acquire() as connection, connection.transaction():
-            count = await deliveries.redeliver(
+            count = await deliveries.redeliver_since(
                 connection, organization, endpoint_id, clock_of(request)(), statuses=body.statuses, since=body.since,
                 until=body.until,
             )  # fmt: skip

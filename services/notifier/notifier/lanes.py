@@ -107,7 +107,14 @@ class _Lanes:
         if not new:
             return False
         orgs, endpoints = zip(*(each.key for each in new), strict=True)
-        rows = await self._pool.fetch(queries.read_messages, orgs, endpoints, SLICE_MESSAGES)
+        rows: Sequence[asyncpg.Record] = ()
+        try:
+            rows = await self._pool.fetch(queries.read_messages, orgs, endpoints, SLICE_MESSAGES)
+        finally:  # also if nothing could be read: then the lanes are given back
+            self._begin(new, rows)
+        return True
+
+    def _begin(self, new: Sequence[Slice], rows: Sequence[asyncpg.Record]) -> None:
         waiting = {key: list(group) for key, group in groupby(rows, lambda row: (row["org_id"], row["endpoint_id"]))}
         for each in new:
             self._sending[each.key] = each
@@ -115,7 +122,6 @@ class _Lanes:
             task = asyncio.create_task(self._serve(each, waiting.get(each.key, [])))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return True
 
     async def _serve(self, done: Slice, rows: Sequence[asyncpg.Record]) -> None:
         org_id, endpoint_id = done.key

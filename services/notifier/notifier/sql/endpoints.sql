@@ -84,26 +84,37 @@ WHERE NOT EXISTS (
 RETURNING delivery_id
 
 -- name: deliveries_page
+WITH found AS (
+    SELECT org_id, endpoint_id, delivery_id, position, event_id, about_org_id, kind, status, attempts, due_at, created_at,
+           finished_at
+    FROM webhook_deliveries
+    WHERE org_id = $1 AND endpoint_id = $2
+      AND ($3::bigint IS NULL OR position < $3)
+      AND ($4::text IS NULL OR status = $4)
+      AND ($5::text IS NULL OR kind = $5)
+    ORDER BY position DESC
+    LIMIT $6
+)
 SELECT d.delivery_id, d.position, d.event_id, d.about_org_id, d.kind, d.status, d.attempts, d.due_at, d.created_at,
        d.finished_at, a.attempted_at AS last_attempt_at, a.status_code AS last_status_code, a.failure AS last_failure
-FROM webhook_deliveries d
+FROM found d
 LEFT JOIN LATERAL (
     SELECT attempted_at, status_code, failure FROM webhook_attempts a
     WHERE a.org_id = d.org_id AND a.endpoint_id = d.endpoint_id AND a.delivery_id = d.delivery_id
     ORDER BY attempted_at DESC LIMIT 1
 ) a ON true
-WHERE d.org_id = $1 AND d.endpoint_id = $2
-  AND ($3::bigint IS NULL OR d.position < $3)
-  AND ($4::text IS NULL OR d.status = $4)
-  AND ($5::text IS NULL OR d.kind = $5)
-  AND ($6::uuid IS NULL OR d.delivery_id = $6)
 ORDER BY d.position DESC
-LIMIT $7
 
--- name: sent_body
-SELECT d.body, e.format
+-- name: delivery
+SELECT d.delivery_id, d.event_id, d.about_org_id, d.kind, d.status, d.attempts, d.due_at, d.created_at, d.finished_at,
+       a.attempted_at AS last_attempt_at, a.status_code AS last_status_code, a.failure AS last_failure, d.body, e.format
 FROM webhook_deliveries d
 JOIN webhook_endpoints e ON e.org_id = d.org_id AND e.endpoint_id = d.endpoint_id
+LEFT JOIN LATERAL (
+    SELECT attempted_at, status_code, failure FROM webhook_attempts a
+    WHERE a.org_id = d.org_id AND a.endpoint_id = d.endpoint_id AND a.delivery_id = d.delivery_id
+    ORDER BY attempted_at DESC LIMIT 1
+) a ON true
 WHERE d.org_id = $1 AND d.endpoint_id = $2 AND d.delivery_id = $3
 
 -- name: attempts_of
@@ -113,13 +124,16 @@ WHERE org_id = $1 AND endpoint_id = $2 AND delivery_id = $3
 ORDER BY attempted_at DESC
 LIMIT $4
 
--- name: redeliver
--- One by its id, or those of some states since a moment. They keep their place and their id.
+-- name: redeliver_one
+-- It keeps its place and its id.
 UPDATE webhook_deliveries SET status = 'pending', due_at = $3, finished_at = NULL
-WHERE org_id = $1 AND endpoint_id = $2 AND status = ANY ($4::text[])
-  AND ($5::uuid IS NULL OR delivery_id = $5)
-  AND ($6::timestamptz IS NULL OR created_at >= $6)
-  AND ($7::timestamptz IS NULL OR created_at < $7)
+WHERE org_id = $1 AND endpoint_id = $2 AND delivery_id = $4 AND status <> 'pending'
+
+-- name: redeliver
+-- Those of some states since a moment. They keep their places and their ids.
+UPDATE webhook_deliveries SET status = 'pending', due_at = $3, finished_at = NULL
+WHERE org_id = $1 AND endpoint_id = $2 AND status = ANY ($4::text[]) AND created_at >= $5
+  AND ($6::timestamptz IS NULL OR created_at < $6)
 
 -- name: first_waiting
 SELECT delivery_id FROM webhook_deliveries
