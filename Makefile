@@ -10,9 +10,13 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := libs/contracts libs/chassis libs/sdk services/auth services/metering services/billing services/notifier deploy/standalone
 CODE := libs services deploy tests
-# Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Tests of
-# the whole system start many processes each, some on the usual ports: those come one after the other.
-SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+# Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Three on
+# two cores, for each waits now and then; four on more. What measures how long a start takes comes after them, alone.
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+SIDE_BY_SIDE := $(if $(ARAGORA_TEST_NATS_URL),,-n $(if $(filter 1 2,$(CORES)),3,4) --dist loadfile --no-loadscope-reorder)
+
+# Python keeps what it has compiled, also where the shell says not to: each of the many processes would compile it anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-long check format bench verify lock api-docs clean
@@ -31,7 +35,8 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
 	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
-	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore tests/system && $(BIN)/python -m pytest tests/system)
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" && \
+	  $(BIN)/python -m pytest -m "alone and not long" tests/system)
 
 test-long: $(READY)  ## Run the long tests: a million events, a thousand lives at Stripe, a year of invoices, every crash
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -1,8 +1,10 @@
 """The servers that tests share, and what each test gets of its own. `servers` says where they come from."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -17,6 +19,43 @@ from aragora.chassis.topology import apply_topology
 from aragora.contracts.ids import new_id
 from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats, connect_once
 from standalone.postgres import EmbeddedPostgres
+
+LONGEST_FIRST = (
+    "system/test_revocation_everywhere.py",
+    "faults/test_reservations.py",
+    "system/test_separate_services.py",
+    "integration/test_limit_model.py",
+    "system/test_standalone.py",
+    "faults/test_exactly_once.py",
+    "integration/test_metering_worker.py",
+    "system/test_every_route.py",
+    "integration/test_embedded_postgres.py",
+    "faults/test_reservations_undecided.py",
+    "system/test_standalone_services.py",
+    "integration/test_billing_paid_changes.py",
+    "integration/test_ingest_forms.py",
+    "system/test_readme_tour.py",
+    "faults/test_reminders_over_restarts.py",
+    "faults/test_notifier_crashes.py",
+    "system/test_logs_hold_no_secrets.py",
+    "integration/test_webhook_permutations.py",
+    "integration/test_year.py",
+    "system/test_schemathesis.py",
+    "integration/test_auth_timing.py",
+    "faults/test_stripe_crashes.py",
+)
+"""Files that take from 20 s to minutes. Side by side they begin first, so that none of them is left over at the end.
+Those of the whole system, which start many processes, stand between others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    place = {here / path: number for number, path in enumerate(LONGEST_FIRST)}
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: place.get(item.path, len(place)))
+    for item in items:
+        if item.get_closest_marker("alone") and here / "system" not in item.path.parents:
+            raise pytest.UsageError(f"{item.nodeid}: `make test` looks in tests/system for what runs alone.")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What a test of one service needs around it: a database, a bus with nothing on it, settings, a folder, credentials."""
 
+import asyncio
 import hashlib
 import os
 import secrets
@@ -86,10 +87,10 @@ class Surroundings:
     stack: AsyncExitStack
 
     async def start(self, *processes: PythonService) -> None:
-        """Start processes; the end of the test stops them."""
+        """Start processes, side by side; the end of the test stops them."""
         for process in processes:
             self.stack.push_async_callback(process.stop, 20)
-            await process.start()
+        await asyncio.gather(*(process.start() for process in processes))
 
 
 @asynccontextmanager

@@ -47,17 +47,21 @@ async def eventually(
 @overload
 async def eventually(condition: Callable[[], Found], timeout_seconds: float = 10, *, what: str = "") -> Found: ...
 async def eventually(condition: Callable[[], Any], timeout_seconds: float = 10, *, what: str = "") -> Any:
-    """Poll until the condition is true and return what it returned; past the deadline, fail with what it was last."""
-    deadline = time.monotonic() + timeout_seconds
+    """Poll until the condition is true and return what it returned; past the deadline, fail with what it was last.
+
+    The longer it takes, the rarer: who asks on and on keeps from its work what it waits for.
+    """
+    begun = time.monotonic()
     while True:
         found = condition()
         if inspect.isawaitable(found):
             found = await found
         if found:
             return found
-        if time.monotonic() > deadline:
+        waited_seconds = time.monotonic() - begun
+        if waited_seconds > timeout_seconds:
             pytest.fail(f"not within {timeout_seconds} s: {what or inspect.getsource(condition).strip()} is {found!r}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(min(max(0.01, waited_seconds / 4), 0.1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,12 @@ class PostgresServer:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
     async def create_database(self, template: str | None = None) -> str:
-        """Create a database with a new name, as a copy of the template if one is given. Returns the name."""
+        """Create a database with a new name, as a copy of the template if one is given. Returns the name.
+
+        The copy is of files: through the write-ahead log, which is the default, it takes ten times as long.
+        """
         name = f"test_{secrets.token_hex(6)}"
-        await self._execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template1"}" STRATEGY file_copy')
         return name
 
     async def drop_database(self, name: str) -> None:
@@ -194,3 +201,6 @@ def _docker_answers() -> bool:
 
 # Ryuk, which tidies up after a killed run, is one more image to pull; our own `with` tidies up after every other end.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+# No test meets a certificate of a public authority. To read all of those takes every HTTP client 30 ms.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = os.devnull

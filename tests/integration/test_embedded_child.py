@@ -12,6 +12,8 @@ from servers import eventually
 from standalone import child as child_module
 from standalone.child import Child, Program
 from standalone.logs import CappedLog
+from standalone.problems import StartFailed
+from standalone.service import PythonService
 
 MakeChild = Callable[..., Child]
 STUBBORN = (
@@ -139,3 +141,30 @@ async def test_it_can_run_as_somebody_else(tmp_path: Path) -> None:
     assert await child.wait() == 0
     assert "uid=65534" in log.last_lines()
     assert "root" not in log.last_lines()
+
+
+async def answered() -> bool:
+    return True
+
+
+async def test_one_that_was_launched_is_started_where_it_stands(tmp_path: Path):
+    server = PythonService("server", tmp_path, ["http.server", "--bind", "127.0.0.1", "0"], {}, answered)
+    await server.launch()
+    try:
+        launched = server.pid
+        await server.start()
+        assert server.pid == launched
+        psutil.Process(launched).kill()
+        await server.wait()
+        await server.start()
+        assert server.pid != launched
+    finally:
+        await server.stop(5)
+
+
+async def test_one_that_was_launched_and_ended_is_said_to_have_failed(tmp_path: Path):
+    nothing = PythonService("nothing", tmp_path, ["no_such_module"], {}, answered)
+    await nothing.launch()
+    await nothing.wait()
+    with pytest.raises(StartFailed, match=r"it ended with 1\)\. Its log:\s+.*No module named no_such_module"):
+        await nothing.start()

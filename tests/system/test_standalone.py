@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from aragora_up import END_OF_PANEL, StartUp, output
 from servers import eventually
 
@@ -50,6 +51,7 @@ async def _total_cost(client: httpx.AsyncClient) -> str | None:
     return summary["total_cost"] if summary["total_events"] else None
 
 
+@pytest.mark.alone
 async def test_it_shows_where_everything_is_stops_cleanly_and_keeps_the_data(up: StartUp, data_dir: Path) -> None:
     first = await up()
     secrets = credentials.read(data_dir)

@@ -1,3 +1,4 @@
+import asyncio
 import errno
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_what_ran_last_does_not_run(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="aragora up"):
         datadir.current_run(tmp_path / "never was")
     assert not (tmp_path / "never was").exists()
+
+
+async def test_who_is_launched_before_all_is_prepared_waits_for_that(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="aragora up"):
+        datadir.prepared_run(tmp_path)
+    datadir.remember(tmp_path, RUNNING)
+    waiting = asyncio.create_task(asyncio.to_thread(datadir.prepared_run, tmp_path))
+    await asyncio.wait([waiting], timeout=0.1)
+    assert not waiting.done()
+    prepared = replace(RUNNING, is_prepared=True)
+    datadir.remember(tmp_path, prepared)
+    assert await asyncio.wait_for(waiting, 10) == prepared
 
 
 def test_a_record_that_another_version_wrote_is_as_none(tmp_path: Path) -> None:

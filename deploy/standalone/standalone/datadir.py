@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -39,6 +40,8 @@ class Running:
     """Where it shows them."""
     webhook_networks: str = ""
     """Networks that webhook endpoints may be in although they are not public, beside those that the operator named."""
+    is_prepared: bool = False
+    """Whether databases and bus are what this version needs. The gateway is launched before, and waits for it."""
 
     @property
     def url(self) -> str:
@@ -111,6 +114,15 @@ def last_run(data_dir: Path) -> Running | None:
         return Running(**json.loads((data_dir / "running.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def prepared_run(data_dir: Path) -> Running:
+    """What ran last or runs, once it is prepared: waits for that. Raises `NotRunning` where nothing ever ran."""
+    while run := last_run(data_dir):
+        if run.is_prepared:
+            return run
+        time.sleep(0.02)
+    raise NotRunning(f"{data_dir} says nothing of servers: `aragora up` starts them, and this.")
 
 
 def current_run(data_dir: Path) -> Running:

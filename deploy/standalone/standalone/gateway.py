@@ -27,7 +27,6 @@ from metering.settings import Settings as MeteringSettings
 from notifier import main as notifier
 from notifier.settings import Settings as NotifierSettings
 from standalone import credentials, datadir
-from standalone.problems import NotRunning
 from standalone.service_settings import environment
 
 DESCRIPTION = (
@@ -92,9 +91,7 @@ def with_prices(told: Mapping[str, str]) -> dict[str, Any]:
 def main() -> None:
     """Serve until SIGTERM."""
     data_dir = datadir.default_data_dir()
-    running = datadir.last_run(data_dir)
-    if running is None:
-        raise NotRunning(f"{data_dir} says nothing of servers: `aragora up` starts them, and this.")
+    running = datadir.prepared_run(data_dir)
     secrets = credentials.read(data_dir)
     of_auth = AuthSettings.model_validate(environment(secrets, running, "auth"))
     settings = MeteringSettings.model_validate(environment(secrets, running, "metering"))

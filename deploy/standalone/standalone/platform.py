@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ SMTP_PORT = 11025
 MAILBOX_PORT = 18025
 LEFTOVER_SECONDS = 10.0
 """How long the gateway of a killed `aragora up` may take to let go of the port."""
+
+_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Whose certificates are believed where `http` is spoken. Without it every question reads those of all authorities."""
 
 Say = Callable[[str], None]
 
@@ -73,6 +77,21 @@ class Platform:
         await self._claim_port()
         running, postgres, nats = await self._start_servers()
         self.opened_folders = postgres.opened_folders
+        gateway = self._gateway(running)
+        await gateway.launch()  # it is the slowest to begin, and needs nothing for that
+        try:
+            await self._prepare(running, postgres, nats)
+        except BaseException:
+            await gateway.stop()
+            raise
+        running = replace(running, is_prepared=True)
+        datadir.remember(self.options.data_dir, running)
+        await self._supervisor.start(gateway, *self._workers(running))
+        self._running = running
+        self._remember()
+        return running
+
+    async def _prepare(self, running: Running, postgres: EmbeddedPostgres, nats: EmbeddedNats) -> None:
         databases = [self.credentials.database_of(service) for service in credentials.SERVICES]
         await postgres.create_databases(databases)
         outcomes = await asyncio.gather(
@@ -85,10 +104,6 @@ class Platform:
                 raise failed
         for line in await apply_streams(nats):
             self._say(line)
-        await self._supervisor.start(*self._services(running))
-        self._running = running
-        self._remember()
-        return running
 
     async def _migrate(self, running: Running, service: str) -> None:
         settings = environment(self.credentials, running, service)
@@ -160,20 +175,24 @@ class Platform:
         here = {"ARAGORA_DATA_DIR": str(self.options.data_dir)}
         return [PythonService("mailbox", self.options.data_dir, ["standalone.mailbox"], here, ready)] if url else []
 
-    def _services(self, running: Running) -> list[PythonService]:
-        data_dir = self.options.data_dir
-        here = {"ARAGORA_DATA_DIR": str(data_dir)}
+    def _gateway(self, running: Running) -> PythonService:
+        """It is of all services: it reads from the data directory what each of them is told."""
 
         async def ready() -> bool:
             return await answers(f"{running.url}/readyz")
+
+        here = {"ARAGORA_DATA_DIR": str(self.options.data_dir)}
+        return PythonService("gateway", self.options.data_dir, ["standalone.gateway"], here, ready)
+
+    def _workers(self, running: Running) -> list[PythonService]:
+        data_dir = self.options.data_dir
+        here = {"ARAGORA_DATA_DIR": str(data_dir)}
 
         def worker(name: str, service: str) -> PythonService:
             settings = environment(self.credentials, running, service)
             return PythonService(name, data_dir, [service, "worker"], settings | here)
 
-        # The gateway is of all services: it reads from the data directory what each of them is told.
         return [
-            PythonService("gateway", data_dir, ["standalone.gateway"], here, ready),
             *(worker(f"metering-worker-{number}", "metering") for number in range(1, self.options.worker_count + 1)),
             worker("auth-worker", "auth"),
             worker("billing-worker", "billing"),
@@ -219,8 +238,8 @@ def _port(wanted: int | None, preferred: int, option: str) -> int:
 
 
 async def answers(url: str) -> bool:
-    """Whether the URL answers 200 now."""
-    async with httpx.AsyncClient(timeout=3) as client:
+    """Whether the URL, which is of this machine, answers 200 now."""
+    async with httpx.AsyncClient(timeout=3, verify=_NOBODY) as client:
         try:
             return (await client.get(url)).status_code == httpx.codes.OK
         except httpx.HTTPError:

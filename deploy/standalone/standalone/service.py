@@ -35,18 +35,30 @@ class PythonService:
         self._program = Program(name, argv, {**os.environ, **settings, "PYTHONUNBUFFERED": "1"}, cwd=str(Path.cwd()))
         self._ready = ready
         self._child: Child | None = None
+        self._is_launched = False
 
     @property
     def pid(self) -> int:
         """Its process id."""
+        return self._launched().pid
+
+    def _launched(self) -> Child:
         if self._child is None:
             raise StartFailed(f"{self.name} was never started.")
-        return self._child.pid
+        return self._child
+
+    async def launch(self) -> None:
+        """Let it begin, for who has something else to do before `start`. Whoever launches it stops it."""
+        self._child = Child(self._program, log_for(self._data_dir, self.name))
+        self._is_launched = True
+        await self._child.start()
 
     async def start(self) -> None:
-        """Start it; returns when it is ready. Raises `StartFailed` with its last log lines."""
-        self._child = child = Child(self._program, log_for(self._data_dir, self.name))
-        await child.start()
+        """Start it unless it was launched; returns when it is ready. Raises `StartFailed` with its last log lines."""
+        if not self._is_launched:
+            await self.launch()
+        self._is_launched = False
+        child = self._launched()
         if self._ready is None or await until_answers(child, self._ready, timeout_seconds=60):
             return
         ended = "" if child.running else f" (it ended with {await child.wait()})"
@@ -55,8 +67,9 @@ class PythonService:
 
     async def run_once(self) -> str:
         """Run it to its end. Returns the last line it printed. Raises `StartFailed` if it failed."""
-        self._child = child = Child(self._program, log_for(self._data_dir, self.name))
-        await child.start()
+        await self.launch()
+        self._is_launched = False
+        child = self._launched()
         try:
             code = await child.wait()
         except asyncio.CancelledError:
