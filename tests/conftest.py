@@ -21,6 +21,7 @@ from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats, connect_once
 from standalone.postgres import EmbeddedPostgres
 
 LONGEST_FIRST = (
+    "system/test_schemathesis.py",
     "system/test_revocation_everywhere.py",
     "faults/test_reservations.py",
     "system/test_separate_services.py",
@@ -40,7 +41,6 @@ LONGEST_FIRST = (
     "system/test_logs_hold_no_secrets.py",
     "integration/test_webhook_permutations.py",
     "integration/test_year.py",
-    "system/test_schemathesis.py",
     "integration/test_auth_timing.py",
     "faults/test_stripe_crashes.py",
 )

@@ -23,6 +23,7 @@ from notifier.lanes import deliver_webhooks
 from notifier.queueing import Told
 from notifier.sending import Sender
 from notifier.settings import SERVICE
+from notifier.worker import SESSION_SETTINGS
 
 SEALING_KEYS = "tests-seal-with-this-key-of-forty-bytes!"
 SECRET = signatures.secret_text(b"s" * 32)
@@ -158,7 +159,8 @@ async def lanes_world(postgres: PostgresServer, template: str) -> AsyncIterator[
     """A database of its own."""
     database = await postgres.create_database(template)
     try:
-        async with asyncpg.create_pool(postgres.url_of(database), min_size=1, max_size=12) as pool:
+        url = postgres.url_of(database)
+        async with asyncpg.create_pool(url, min_size=1, max_size=12, server_settings=SESSION_SETTINGS) as pool:
             yield LanesWorld(pool, Sealer(SEALING_KEYS, SERVICE))
     finally:
         await postgres.drop_database(database)

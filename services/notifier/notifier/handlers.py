@@ -34,6 +34,7 @@ Clock = Callable[[], datetime]
 FETCH_MESSAGES = 200
 FETCH_SECONDS = 0.1
 """A batch is handled when it is full, or after so long: it is a part of how late somebody is told."""
+FETCH_PEOPLE_SECONDS = 0.5
 
 
 def subscribe(broker: NatsBroker, pool: Pool, clock: Clock) -> None:
@@ -57,7 +58,7 @@ def subscribe(broker: NatsBroker, pool: Pool, clock: Clock) -> None:
         stream=JStream(known.stream, declare=False),
         durable=known.name,
         inbox_prefix=f"{topology.NOTIFIER.inbox_prefix}.".encode(),
-        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_SECONDS, batch=True),
+        pull_sub=PullSub(batch_size=FETCH_MESSAGES, timeout=FETCH_PEOPLE_SECONDS, batch=True),
         title=known.name,
         description=known.description,
     )
