@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -11,8 +12,11 @@ import pytest
 import servers
 from auth_platform import AuthPlatform, auth_platform
 from billing_platform import BillingPlatform, billing_platform
+from mailing_world import MailingWorld, mailing_world
 from metering_platform import MeteringPlatform, metering_platform
 from servers import PostgresServer
+from webhook_lanes import LanesWorld, lanes_world
+from webhook_receiver import Receiver, receiver
 
 from aragora.chassis.migrate import migrate
 from aragora.chassis.topology import apply_topology
@@ -244,3 +248,41 @@ async def private_nats() -> AsyncIterator[Callable[[], Awaitable[EmbeddedNats]]]
             return server
 
         yield start
+
+
+@pytest.fixture(scope="module")
+async def running_mailing(
+    postgres_server: PostgresServer, notifier_template: str, nats_server: str
+) -> AsyncIterator[MailingWorld]:
+    """A notifier and a mail server, shared by a module's tests."""
+    async with mailing_world(postgres_server, notifier_template, nats_server) as running:
+        yield running
+
+
+@pytest.fixture
+async def office(running_mailing: MailingWorld) -> MailingWorld:
+    """The notifier of which the test sends the mail, with nothing in its queue."""
+    await running_mailing.begin_anew()
+    return running_mailing
+
+
+@pytest.fixture(scope="module")
+async def running_lanes(postgres_server: PostgresServer, notifier_template: str) -> AsyncIterator[LanesWorld]:
+    """Webhook lanes, shared by a module's tests."""
+    async with lanes_world(postgres_server, notifier_template) as running:
+        yield running
+
+
+@pytest.fixture
+async def webhooks(running_lanes: LanesWorld) -> AsyncIterator[LanesWorld]:
+    """Webhook lanes without the endpoints of other tests, and in the present."""
+    yield running_lanes
+    await running_lanes.pool.execute("DELETE FROM webhook_endpoints")
+    running_lanes.clock.ahead = timedelta()
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Receiver]:
+    """A receiver of webhooks."""
+    async with receiver() as running:
+        yield running

@@ -127,8 +127,9 @@ async def test_the_dashboard_has_the_documented_shape(platform: MeteringPlatform
     assert page["projections"]["projected_usage_percentage"] == limits_percent(projected, 150)
 
 
-def limits_percent(amount: Decimal, of: int) -> Decimal:
-    return (amount * 100 / of).quantize(Decimal("0.01"), "ROUND_DOWN")
+def limits_percent(amount: Decimal | int, of: int) -> Decimal:
+    # In JSON, an amount that is whole is an integer.
+    return (Decimal(amount) * 100 / of).quantize(Decimal("0.01"), "ROUND_DOWN")
 
 
 async def test_without_a_plan_there_are_no_limits(platform: MeteringPlatform, org: str, user: str):

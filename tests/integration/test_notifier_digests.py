@@ -1,28 +1,14 @@
 """Digests against a real mail server: one mail a day with what waited, and none where nothing did."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import pytest
 from mail_server import html_of, text_of
-from mailing_world import MailingWorld, mailing_world, unpriced
+from mailing_world import unpriced
 
 from notifier.digests import send_digests
 from notifier.rendering import MAX_SHOWN
 from notifier.smtp import Post
-
-
-@pytest.fixture(scope="module")
-async def running(postgres_server, notifier_template, nats_server) -> AsyncIterator[MailingWorld]:
-    async with mailing_world(postgres_server, notifier_template, nats_server) as found:
-        yield found
-
-
-@pytest.fixture
-async def office(running: MailingWorld) -> MailingWorld:
-    await running.begin_anew()
-    return running
 
 
 async def test_what_waits_comes_as_one_mail_a_day(office, org):

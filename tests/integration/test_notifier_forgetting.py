@@ -1,13 +1,12 @@
 """Whoever has left or was erased stays forgotten, whatever comes late: events, answers of auth, old links."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import msgspec
 import pytest
 import servers
-from mailing_world import MailingWorld, limit, mailing_world
+from mailing_world import MailingWorld, limit
 from one_service import token
 
 from aragora.contracts import events
@@ -17,18 +16,6 @@ from aragora.contracts.events import PLATFORM
 from notifier import handlers, people, queueing
 from notifier.directory import Answer, Directory
 from notifier.unsubscribing import Subscription
-
-
-@pytest.fixture(scope="module")
-async def running(postgres_server, notifier_template, nats_server) -> AsyncIterator[MailingWorld]:
-    async with mailing_world(postgres_server, notifier_template, nats_server) as found:
-        yield found
-
-
-@pytest.fixture
-async def office(running: MailingWorld) -> MailingWorld:
-    await running.begin_anew()
-    return running
 
 
 async def tell_of_people(office: MailingWorld, event: DomainEvent, org: str, **earlier: float) -> None:

@@ -1,13 +1,13 @@
 """Mail between its claim and its sending: what is not to be sent any more, or by somebody else, and what must be."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from mailing_world import MailingWorld, limit, mailing_world, unpriced
+from mailing_world import MailingWorld, limit, unpriced
 
 from aragora.chassis.sealing import Sealer
 from aragora.contracts import events
@@ -23,18 +23,6 @@ FAILED: dict[str, Any] = {"invoice_id": "in_1", "attempt": 1, "amount": "29", "c
 REMINDER: dict[str, Any] = {
     "invoice_id": "in_1", "day": 3, "amount": "29", "currency": "usd", "is_last": False,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-async def running(postgres_server, notifier_template, nats_server) -> AsyncIterator[MailingWorld]:
-    async with mailing_world(postgres_server, notifier_template, nats_server) as found:
-        yield found
-
-
-@pytest.fixture
-async def office(running: MailingWorld) -> MailingWorld:
-    await running.begin_anew()
-    return running
 
 
 class Interrupted(Directory):

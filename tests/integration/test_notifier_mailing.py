@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import structlog
 from mail_server import html_of, text_of
-from mailing_world import MailingWorld, limit, mailing_world
+from mailing_world import limit
 
 from aragora.contracts import events
 from aragora.contracts.events import PLATFORM, NotificationDelivered, NotificationFailed
@@ -20,18 +19,6 @@ from notifier.mailroom import CLAIMED_FOR
 from notifier.smtp import MailServerAway, Post
 
 NOBODY = "550 5.1.1 No such user"
-
-
-@pytest.fixture(scope="module")
-async def running(postgres_server, notifier_template, nats_server) -> AsyncIterator[MailingWorld]:
-    async with mailing_world(postgres_server, notifier_template, nats_server) as found:
-        yield found
-
-
-@pytest.fixture
-async def office(running: MailingWorld) -> MailingWorld:
-    await running.begin_anew()
-    return running
 
 
 async def test_each_member_gets_one_mail(office, org):

@@ -1,26 +1,13 @@
 """The pages that mail links to: unsubscribing, and what letters are for."""
 
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from mail_server import text_of
-from mailing_world import MailingWorld, limit, mailing_world, unpriced
+from mailing_world import MailingWorld, limit, unpriced
 
 HTML = {"Accept": "text/html"}
-
-
-@pytest.fixture(scope="module")
-async def running(postgres_server, notifier_template, nats_server) -> AsyncIterator[MailingWorld]:
-    async with mailing_world(postgres_server, notifier_template, nats_server) as found:
-        yield found
-
-
-@pytest.fixture
-async def office(running: MailingWorld) -> MailingWorld:
-    await running.begin_anew()
-    return running
 
 
 def path_of(link: str) -> str:

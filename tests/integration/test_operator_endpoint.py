@@ -7,7 +7,7 @@ import pytest
 from servers import PostgresServer
 from structlog.testing import capture_logs
 from webhook_lanes import SECRET, LanesWorld, lanes_world
-from webhook_receiver import Receiver, receiver
+from webhook_receiver import Receiver
 
 from aragora.contracts.events import PLATFORM
 from notifier import schedule, signatures
@@ -18,12 +18,6 @@ from notifier.settings import Settings
 @pytest.fixture(scope="module")
 async def world(postgres_server: PostgresServer, notifier_template: str) -> AsyncIterator[LanesWorld]:
     async with lanes_world(postgres_server, notifier_template) as running:
-        yield running
-
-
-@pytest.fixture
-async def hook() -> AsyncIterator[Receiver]:
-    async with receiver() as running:
         yield running
 
 

@@ -1,14 +1,12 @@
 """Second chances: of a lane that is to be tried at once, of one that met trouble of ours, of one among slow ones."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import timedelta
 from ipaddress import ip_network
 
 import asyncpg
 import pytest
-from servers import PostgresServer, eventually
-from webhook_lanes import LanesWorld, lanes_world
+from servers import eventually
+from webhook_lanes import LanesWorld
 from webhook_receiver import Receiver, receiver
 
 from notifier import deliveries, endpoints, queueing, recording, schedule, signatures
@@ -17,108 +15,90 @@ from notifier.endpoints import Changes
 HERE = (ip_network("127.0.0.0/8"),)
 
 
-@pytest.fixture(scope="module")
-async def shared_world(postgres_server: PostgresServer, notifier_template: str) -> AsyncIterator[LanesWorld]:
-    async with lanes_world(postgres_server, notifier_template) as running:
-        yield running
-
-
-@pytest.fixture
-async def world(shared_world: LanesWorld) -> AsyncIterator[LanesWorld]:
-    """Without the endpoints of other tests, and in the present."""
-    yield shared_world
-    await shared_world.pool.execute("DELETE FROM webhook_endpoints")
-    shared_world.clock.ahead = timedelta()
-
-
-@pytest.fixture
-async def hook() -> AsyncIterator[Receiver]:
-    async with receiver() as running:
-        yield running
-
-
 async def test_who_waits_behind_a_skipped_message_goes_on_although_it_was_being_sent(
-    world: LanesWorld, hook: Receiver, org: str
+    webhooks: LanesWorld, hook: Receiver, org: str
 ):
     hook.status = 500
-    await world.endpoint(hook.url, org)
-    _, second = await world.tell(org, 2)
-    async with world.work(networks=HERE):
+    await webhooks.endpoint(hook.url, org)
+    _, second = await webhooks.tell(org, 2)
+    async with webhooks.work(networks=HERE):
         for count, wait in enumerate(schedule.WAITS[:4], 1):
-            await world.failures(count, org)
+            await webhooks.failures(count, org)
             if count == 4:
                 hook.manner = "hang"
-            await world.jump(wait)
+            await webhooks.jump(wait)
         await eventually(lambda: len(hook.requests) == 5)
-        first = await world.pool.fetchval("SELECT delivery_id FROM webhook_deliveries ORDER BY position LIMIT 1")
-        async with world.pool.acquire() as connection, connection.transaction():
-            await deliveries.skip(connection, org, "ep_1", first, world.clock())
+        first = await webhooks.pool.fetchval("SELECT delivery_id FROM webhook_deliveries ORDER BY position LIMIT 1")
+        async with webhooks.pool.acquire() as connection, connection.transaction():
+            await deliveries.skip(connection, org, "ep_1", first, webhooks.clock())
         hook.manner, hook.status = "answer", 200
         await hook.hang_up()
-        await world.settled(["skipped", "delivered"], org)
+        await webhooks.settled(["skipped", "delivered"], org)
     assert hook.ids[5:] == [signatures.message_id_of(second)]
 
 
-async def test_what_the_former_url_answers_says_nothing_of_the_new_one(world: LanesWorld, hook: Receiver, org: str):
+async def test_what_the_former_url_answers_says_nothing_of_the_new_one(webhooks: LanesWorld, hook: Receiver, org: str):
     going = asyncio.Event()
     async with receiver() as other:
         hook.status, hook.on_request = 410, lambda _: going.set()
-        await world.endpoint(hook.url, org)
-        (event_id,) = await world.tell(org)
-        async with world.pool.acquire() as connection:
+        await webhooks.endpoint(hook.url, org)
+        (event_id,) = await webhooks.tell(org)
+        async with webhooks.pool.acquire() as connection:
             change = connection.transaction()
             await change.start()
             await queueing.wait_for_turn(connection)  # so nothing is recorded before the change is made
-            async with world.work(networks=HERE):
+            async with webhooks.work(networks=HERE):
                 await going.wait()
-                await endpoints.change(connection, world.sealer, org, "ep_1", Changes(url=other.url), world.clock())
+                await endpoints.change(
+                    connection, webhooks.sealer, org, "ep_1", Changes(url=other.url), webhooks.clock()
+                )
                 await change.commit()
-                await world.settled(["delivered"], org)
+                await webhooks.settled(["delivered"], org)
     assert other.ids == [signatures.message_id_of(event_id)]
-    assert await world.alerts(org) == []
-    assert [each["status_code"] for each in await world.attempts(org)] == [410, 200]
+    assert await webhooks.alerts(org) == []
+    assert [each["status_code"] for each in await webhooks.attempts(org)] == [410, 200]
 
 
-async def test_what_cannot_be_looked_up_at_all_is_a_failure_of_the_endpoint(world: LanesWorld, org: str):
-    await world.endpoint("https://a..example/", org)
-    await world.tell(org)
-    async with world.work(networks=HERE):
-        await world.failures(1, org)
-    (attempt,) = await world.attempts(org)
+async def test_what_cannot_be_looked_up_at_all_is_a_failure_of_the_endpoint(webhooks: LanesWorld, org: str):
+    await webhooks.endpoint("https://a..example/", org)
+    await webhooks.tell(org)
+    async with webhooks.work(networks=HERE):
+        await webhooks.failures(1, org)
+    (attempt,) = await webhooks.attempts(org)
     assert attempt["failure"] == "the name of the host is not known"
 
 
-async def test_an_unbelievable_retry_after_is_none(world: LanesWorld, hook: Receiver, org: str):
+async def test_an_unbelievable_retry_after_is_none(webhooks: LanesWorld, hook: Receiver, org: str):
     hook.status, hook.headers = 503, {"Retry-After": "99999999999 Jan 00:00:00 +0000 10000"}
-    await world.endpoint(hook.url, org)
-    await world.tell(org)
-    async with world.work(networks=HERE):
-        lane = await world.failures(1, org)
-    assert lane["next_attempt_at"] - world.clock() <= schedule.WAITS[0]
+    await webhooks.endpoint(hook.url, org)
+    await webhooks.tell(org)
+    async with webhooks.work(networks=HERE):
+        lane = await webhooks.failures(1, org)
+    assert lane["next_attempt_at"] - webhooks.clock() <= schedule.WAITS[0]
 
 
 async def test_many_that_hang_for_the_first_time_leave_room_for_the_others(
-    world: LanesWorld, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
+    webhooks: LanesWorld, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("notifier.lanes.WELL_AT_ONCE", 5)
     monkeypatch.setattr("notifier.lanes.DRAIN_SECONDS", 0.0)
     async with receiver() as hole:
         hole.manner = "hang"
         for number in range(12):
-            await world.endpoint(hole.url, f"{org}_{number}")
-            await world.tell(f"{org}_{number}")
-        async with world.work(networks=HERE):
+            await webhooks.endpoint(hole.url, f"{org}_{number}")
+            await webhooks.tell(f"{org}_{number}")
+        async with webhooks.work(networks=HERE):
             await eventually(lambda: len(hole.requests) == 5)
-            await world.endpoint(hook.url, org)
-            await world.tell(org)
+            await webhooks.endpoint(hook.url, org)
+            await webhooks.tell(org)
             await eventually(lambda: hook.requests, 5)
 
 
 async def test_a_lane_whose_messages_could_not_be_read_is_given_back(
-    world: LanesWorld, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
+    webhooks: LanesWorld, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
 ):
-    await world.endpoint(hook.url, org)
-    await world.tell(org)
+    await webhooks.endpoint(hook.url, org)
+    await webhooks.tell(org)
     interrupted: list[str] = []
     fetch = asyncpg.Pool.fetch
 
@@ -129,6 +109,6 @@ async def test_a_lane_whose_messages_could_not_be_read_is_given_back(
         return await fetch(pool, query, *arguments)
 
     monkeypatch.setattr(asyncpg.Pool, "fetch", fetch_or_not)
-    async with world.work(networks=HERE):
-        await world.settled(["delivered"], org)
+    async with webhooks.work(networks=HERE):
+        await webhooks.settled(["delivered"], org)
     assert interrupted
