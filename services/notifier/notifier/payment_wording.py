@@ -27,7 +27,6 @@ def _finalized(event: events.InvoiceFinalized) -> Notice:
         facts=(("Invoice", name), ("To pay", due), ("Of", day_words(event.finalized_at))),
         place=BILLING,
         quiet=not event.amount_due,
-        raw=_raw(event),
     )
 
 
@@ -41,7 +40,6 @@ def _succeeded(event: events.PaymentSucceeded) -> Notice:
         facts=(("Invoice", event.invoice_id), ("Paid", amount), ("On", day_words(event.paid_at))),
         place=BILLING,
         quiet=not event.amount,
-        raw=_raw(event),
     )
 
 
@@ -60,7 +58,6 @@ def _failed(event: events.PaymentFailed) -> Notice:
         topic=f"payment:{event.invoice_id}",
         topic_rank=0,
         stale_at=event.grace_ends_at,
-        raw=_raw(event),
     )
 
 
@@ -73,7 +70,6 @@ def _action_required(event: events.PaymentActionRequired) -> Notice:
         message="Open the invoice and confirm the payment there. Until then it is not paid.",
         facts=(("Invoice", event.invoice_id), ("Amount", amount)),
         place=BILLING,
-        raw=_raw(event),
     )
 
 
@@ -92,7 +88,6 @@ def _reminder(event: events.PaymentReminderDue) -> Notice:
         topic=f"payment:{event.invoice_id}",
         topic_rank=event.day,
         stale_at=event.due_at + REMINDER_COUNTS_FOR,
-        raw=_raw(event),
     )
 
 
@@ -106,7 +101,6 @@ def _recovered(event: events.PaymentRecovered) -> Notice:
         place=BILLING,
         topic=f"payment:{event.invoice_id}",
         topic_rank=1000,
-        raw=_raw(event),
     )
 
 
@@ -127,7 +121,6 @@ def _waived(event: events.PaymentWaived) -> Notice:
         place=BILLING,
         topic=f"payment:{event.invoice_id}",
         topic_rank=1000,
-        raw=_raw(event),
     )
 
 
@@ -141,7 +134,6 @@ def _expired(event: events.GracePeriodExpired) -> Notice:
         place=BILLING,
         topic=f"payment:{event.invoice_id}",
         topic_rank=1000,
-        raw=_raw(event),
     )
 
 
@@ -154,7 +146,6 @@ def _refunded(event: events.PaymentRefunded) -> Notice:
         message="The money is on its way to where it came from. Banks take some days.",
         facts=(("Invoice", event.invoice_id), ("Refunded in all", amount)),
         place=BILLING,
-        raw=_raw(event),
     )
 
 
@@ -174,7 +165,6 @@ def _disputed(event: events.PaymentDisputed) -> Notice:
         message=message,
         facts=(("Dispute", event.dispute_id), ("Amount", amount)),
         place=BILLING,
-        raw=_raw(event),
     )
 
 
@@ -187,12 +177,7 @@ def _credited(event: events.CreditGranted) -> Notice:
         message="It is taken off your next invoices.",
         facts=(("Amount", amount),),
         place=BILLING,
-        raw=_raw(event),
     )
-
-
-def _raw(event: DomainEvent) -> Mapping[str, object]:
-    return event.model_dump(mode="json")
 
 
 WRITERS: Mapping[type[DomainEvent], Callable[[Any], Notice]] = {

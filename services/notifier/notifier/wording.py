@@ -4,6 +4,7 @@ People and organizations are not named: whoever reads knows who they are, and th
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ ACCOUNT = "/account"
 def notice_of(event: DomainEvent) -> Notice | None:
     """What people are told of an event; None where it is a letter, or nobody need know."""
     write = _WRITERS.get(type(event)) or payment_wording.WRITERS.get(type(event))
-    return None if write is None else write(event)
+    return None if write is None else replace(write(event), raw=event.model_dump(mode="json"))
 
 
 def _limit_reached(event: events.LimitReached) -> Notice:
@@ -54,7 +55,6 @@ def _limit_reached(event: events.LimitReached) -> Notice:
         topic=f"limit:{event.meter}:{event.user_id or ''}:{event.month}",
         topic_rank=percent,
         stale_at=event.resets_at,
-        raw=_raw(event),
     )  # fmt: skip
 
 
@@ -71,7 +71,6 @@ def _budget_exceeded(event: events.BudgetExceeded) -> Notice:
         user_id=event.user_id,
         meter="cost_usd",
         billing_period=event.month,
-        raw=_raw(event),
     )
 
 
@@ -89,7 +88,6 @@ def _unpriced(event: events.UnpricedUsageSeen) -> Notice:
         place=USAGE,
         provider=event.provider,
         billing_period=event.month,
-        raw=_raw(event),
     )
 
 
@@ -107,7 +105,6 @@ def _anomaly(event: events.UsageAnomalySeen) -> Notice:
         place=USAGE,
         meter=event.meter,
         billing_period=f"{event.day:%Y-%m}",
-        raw=_raw(event),
     )
 
 
@@ -139,7 +136,6 @@ def _subscription_changed(event: events.SubscriptionChanged) -> Notice:
         place=payment_wording.BILLING,
         # Of a cancellation and of a grace period that ran out there is a mail of their own.
         quiet=event.reason in ("unpaid", "cancelled"),
-        raw=_raw(event),
     )
 
 
@@ -153,7 +149,6 @@ def _subscription_cancelled(event: events.SubscriptionCancelled) -> Notice:
         message=f"{when}. Until it ends, it can be resumed." if event.at_period_end else f"{when}.",
         facts=(("Plan", plan), ("Ends on", end)),
         place=payment_wording.BILLING,
-        raw=_raw(event),
     )
 
 
@@ -169,7 +164,6 @@ def _account_locked(event: events.AccountLocked) -> Notice:
         place=ACCOUNT,
         user_id=event.user_id,
         stale_at=event.until + timedelta(hours=12),
-        raw=_raw(event),
     )
 
 
@@ -182,7 +176,6 @@ def _password_changed(event: events.PasswordChanged) -> Notice:
         message=f"It was changed {how}. Everybody was signed out. If it was not you, set a new password at once.",
         place=ACCOUNT,
         user_id=event.user_id,
-        raw=_raw(event),
     )
 
 
@@ -195,7 +188,6 @@ def _second_factor_changed(event: events.SecondFactorChanged) -> Notice:
         message=f"From now on it {now}. If it was not you, set a new password at once.",
         place=ACCOUNT,
         user_id=event.user_id,
-        raw=_raw(event),
     )
 
 
@@ -207,12 +199,7 @@ def _attention(event: events.BillingAttentionNeeded) -> Notice:
         message=f"It is about {event.reference}. docs/operations.md says what to do.",
         facts=(("About", event.reference), ("What", event.kind)),
         place="/operations",
-        raw=_raw(event),
     )
-
-
-def _raw(event: DomainEvent) -> Mapping[str, object]:
-    return event.model_dump(mode="json")
 
 
 _WRITERS: Mapping[type[DomainEvent], Callable[[Any], Notice]] = {
