@@ -8,7 +8,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-PACKAGES := libs/contracts libs/chassis libs/sdk services/auth services/metering services/billing services/notifier deploy/standalone
+PACKAGES := libs/contracts libs/chassis libs/sdk services/auth services/metering services/billing services/notifier deploy/nats deploy/standalone
 CODE := libs services deploy tests
 # Processes with servers of their own, unless a NATS server is given: its streams are deleted before every test. Three on
 # two cores, for each waits now and then; four on more. What measures how long a start takes comes after them, alone.
@@ -35,7 +35,7 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
 	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
-	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not alone" && \
+	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not compose and not alone" && \
 	  $(BIN)/python -m pytest -m "alone and not long" tests/system)
 
 test-long: $(READY)  ## Run the long tests: a million events, a thousand lives at Stripe, a year of invoices, every crash
@@ -63,6 +63,10 @@ lock: $(READY)  ## Pin the requirements anew, by version and hash
 	  --custom-compile-command "make lock" $(ARGS) -o requirements/runtime.txt requirements/runtime.in
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" $(ARGS) -c requirements/runtime.txt -o requirements/dev.txt requirements/dev.in
+	@for image in auth billing build metering nats notifier; do \
+	  $(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command "make lock" $(ARGS) -c requirements/dev.txt \
+	    -o requirements/images/$$image.txt requirements/images/$$image.in || exit 1; done
 
 api-docs: $(READY)  ## Write docs/api and the JSON Schemas anew from the code
 	@PYTHONPATH=tests $(BIN)/python -m contracts.export

@@ -21,7 +21,9 @@ from webhook_receiver import Receiver, receiver
 from aragora.chassis.migrate import migrate
 from aragora.chassis.topology import apply_topology
 from aragora.contracts.ids import new_id
-from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats, connect_once
+from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.connecting import connect_once
+from standalone.nats import EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
 
 LONGEST_FIRST = (

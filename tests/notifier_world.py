@@ -25,9 +25,10 @@ from aragora.chassis.sql import Pool
 from aragora.chassis.topology import apply_topology
 from aragora.contracts.envelope import DomainEvent, Envelope, decode, envelope, subject_for
 from aragora.contracts.ids import new_id
+from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.connecting import connect_once
 from notifier.main import lifespan, routers
 from notifier.settings import SERVICE, Settings
-from standalone.nats import STREAM_MAX_BYTES, connect_once
 
 Event = TypeVar("Event", bound=DomainEvent)
 SEALING_KEYS = "tests-seal-with-this-key-of-forty-bytes!"

@@ -16,8 +16,9 @@ from servers import PostgresServer
 
 from aragora.billing.jwt_auth import create_access_token
 from aragora.chassis.topology import apply_topology
+from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.connecting import connect_once
 from standalone import machine
-from standalone.nats import STREAM_MAX_BYTES, connect_once
 from standalone.service import PythonService
 
 SCOPES = ("usage.write", "usage.read", "operator")

@@ -15,9 +15,10 @@ from servers import PostgresServer
 from aragora.chassis import app as chassis_app
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.topology import apply_topology
+from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.connecting import connect_once
 from billing import main
 from billing.worker import now_utc
-from standalone.nats import STREAM_MAX_BYTES, connect_once
 from standalone.stripe_simulator.simulator import running_simulator
 
 PAGES = {"success_url": "https://app.example.com/success", "cancel_url": "https://app.example.com/cancel"}

@@ -30,7 +30,9 @@ import asyncpg
 import pytest
 
 from aragora.contracts.topology import ACCOUNTS
-from standalone.nats import EmbeddedNats, configuration, connect_once
+from aragora_nats.configuration import configuration
+from aragora_nats.connecting import connect_once
+from standalone.nats import EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
 
 NATS_PASSWORDS = {account.name: f"{account.name}-{secrets.token_urlsafe(12)}" for account in ACCOUNTS}

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIBS = sorted(ROOT.glob("libs/*/aragora/*/"))
 SERVICES = sorted(path.parent for path in ROOT.glob("services/*/*/main.py"))
-PACKAGES = [*LIBS, *SERVICES, ROOT / "deploy/standalone/standalone"]
+PACKAGES = [*LIBS, *SERVICES, ROOT / "deploy/nats/aragora_nats", ROOT / "deploy/standalone/standalone"]
 SOURCES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 QUERIES = sorted(path for package in PACKAGES for path in package.rglob("sql/*.sql"))
 SQL = sorted(path for package in PACKAGES for path in package.rglob("*.sql"))
@@ -25,9 +25,11 @@ MAX_LINES = 300
 CHASSIS_BUDGET = 1_460
 """Lines of code, without docstrings, comments and blank lines."""
 ROOT_FOLDER = {
-    ".ci", ".git", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "dashboard",
-    "deploy", "docker-compose.yml", "docs", "libs", "pyproject.toml", "requirements", "services", "tests",
+    ".ci", ".dockerignore", ".git", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile",
+    "README.md", "dashboard", "deploy", "docker-compose.yml", "docs", "libs", "pyproject.toml", "requirements",
+    "services", "tests",
 }  # fmt: skip
+IMAGES = ("auth", "billing", "metering", "nats", "notifier")
 SHUNNED_NAMES = {"base", "dto", "helper", "helpers", "manager", "processor", "util", "utils"}
 FLOAT_ALLOWED = {"client.py": "Retry-After: seconds to wait, not money"}
 STAR_ALLOWED = {
@@ -38,7 +40,9 @@ SLEEP_ALLOWED = {
     "tests/servers.py": "eventually",
     "tests/faults/storm.py": "watches how far a run has come, through crashes of what it asks",
 }
-FOREIGN_VARIABLES = {"DOCKER_HOST", "PATH", "PYTEST_XDIST_WORKER", "SSL_CERT_DIR"}
+FOREIGN_VARIABLES = {
+    "DOCKER_HOST", "OTEL_EXPORTER_OTLP_ENDPOINT", "PATH", "PYTEST_XDIST_WORKER", "SSL_CERT_DIR",
+}  # fmt: skip
 """Environment variables that belong to others."""
 
 
@@ -226,16 +230,24 @@ def test_the_root_folder_holds_what_the_design_shows():
 
 def test_requirements_are_those_of_the_packages():
     runtime = set(lines_of("requirements/runtime.in"))
-    libraries = [*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")]
-    assert runtime == set().union(*map(requirements_of, libraries))
+    shipped = [*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")]
+    assert runtime == set().union(*map(requirements_of, [*shipped, ROOT / "deploy/nats/pyproject.toml"]))
     assert set(lines_of("requirements/dev.in")) >= requirements_of(ROOT / "deploy/standalone/pyproject.toml") - runtime
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_installs_what_its_packages_need(image: str):
+    files = [ROOT / f"libs/{name}/pyproject.toml" for name in ("contracts", "sdk", "chassis")]
+    home = "deploy/nats" if image == "nats" else f"services/{image}"
+    needed = set().union(*map(requirements_of, [*files, ROOT / home / "pyproject.toml"]))
+    assert set(lines_of(f"requirements/images/{image}.in")) == needed
 
 
 def lines_of(path: str) -> list[str]:
     return [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith(("#", "-r"))]
 
 
-@pytest.mark.parametrize("name", ["runtime", "dev"])
+@pytest.mark.parametrize("name", ["runtime", "dev", "images/build", *(f"images/{image}" for image in IMAGES)])
 def test_requirements_are_pinned_with_hashes(name: str):
     pinned = (ROOT / f"requirements/{name}.txt").read_text()
     versions = dict(re.findall(r"^([\w.-]+)==(\S+)", pinned, re.MULTILINE))
@@ -243,14 +255,15 @@ def test_requirements_are_pinned_with_hashes(name: str):
         assert re.split(r"[\[<>=~! ]", line)[0] in versions, "run `make lock`"
     for requirement in re.split(r"\n(?=[\w.-]+==)", pinned)[1:]:
         assert "--hash=sha256:" in requirement
-    if name == "dev":
+    if name != "runtime":
         runtime = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/runtime.txt").read_text(), re.MULTILINE))
-        assert runtime.items() <= versions.items()
+        same = runtime.keys() & versions.keys() if name.startswith("images/") else runtime.keys()
+        assert {each: versions[each] for each in same} == {each: runtime[each] for each in same}
 
 
 @pytest.mark.parametrize(
     "path",
-    [*ROOT.glob("requirements/*"), *ROOT.rglob("pyproject.toml"), ROOT / "Makefile", ROOT / ".ci/run"],
+    [*ROOT.glob("requirements/**/*.*"), *ROOT.rglob("pyproject.toml"), ROOT / "Makefile", ROOT / ".ci/run"],
     ids=name_of,
 )
 def test_no_registry_is_named(path: Path):

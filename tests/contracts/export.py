@@ -3,6 +3,7 @@
 * `libs/contracts/aragora/contracts/schemas/<type>.json`: a JSON Schema of each event as it travels.
 * `docs/api/<service>.openapi.json`: a service over HTTP.
 * `docs/api/<service>.asyncapi.json`: the service on the bus.
+* `deploy/nats/accounts.conf`: the users of the bus, as its servers are told of them.
 * `libs/sdk/aragora/billing/tiers.py`: the tiers of the default plan catalog, for the SDK.
 """
 
@@ -15,6 +16,7 @@ from contracts.asyncapi import auth_on_the_bus, billing_on_the_bus, metering_on_
 from contracts.schemas import EXAMPLES, NATIVE, ROOT, schemas
 from contracts.tiers import tiers_module
 
+from aragora_nats.configuration import accounts_file
 from auth import main as auth
 from auth.settings import Settings as AuthSettings
 from billing import main as billing
@@ -27,6 +29,7 @@ from notifier.settings import Settings as NotifierSettings
 
 SCHEMAS = ROOT / "libs/contracts/aragora/contracts/schemas"
 API = ROOT / "docs/api"
+ACCOUNTS = ROOT / "deploy/nats/accounts.conf"
 TIERS = ROOT / "libs/sdk/aragora/billing/tiers.py"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -47,7 +50,7 @@ def documents() -> dict[Path, str]:
     found[API / "notifier.openapi.json"] = notifier.create_app(notifier_settings).openapi()
     found[API / "notifier.asyncapi.json"] = notifier_on_the_bus()
     texts = {path: json.dumps(_clean(each), indent=2, ensure_ascii=False) + "\n" for path, each in found.items()}
-    return texts | {TIERS: tiers_module(read_catalog(CATALOGS[0]))}
+    return texts | {ACCOUNTS: accounts_file(), TIERS: tiers_module(read_catalog(CATALOGS[0]))}
 
 
 def _clean(node: Any) -> Any:

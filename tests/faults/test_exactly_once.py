@@ -21,8 +21,9 @@ from servers import scratch_dir
 
 from aragora.chassis import topology
 from aragora.contracts.topology import CONSUMERS, EVENTS
+from aragora_nats.configuration import STREAM_MAX_BYTES
 from metering import refold
-from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
+from standalone.nats import EmbeddedNats
 from standalone.platform import apply_streams
 from standalone.postgres import EmbeddedPostgres
 

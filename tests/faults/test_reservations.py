@@ -28,9 +28,9 @@ from usage import cloudevent, message
 
 from aragora.contracts.ids import new_id
 from aragora.contracts.topology import usage_partition, usage_subject
+from aragora_nats.connecting import connect_once
 from metering import refold
 from standalone import machine
-from standalone.nats import connect_once
 from standalone.platform import answers
 from standalone.service import PythonService
 

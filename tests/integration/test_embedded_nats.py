@@ -8,7 +8,8 @@ from nats.aio.client import Client
 from servers import NATS_PASSWORDS
 
 from aragora.chassis.topology import apply_topology
-from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
+from aragora_nats.configuration import STREAM_MAX_BYTES
+from standalone.nats import EmbeddedNats
 from standalone.problems import StartFailed
 
 StartNats = Callable[[], Awaitable[EmbeddedNats]]

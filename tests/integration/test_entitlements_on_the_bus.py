@@ -14,7 +14,7 @@ from usage import native
 from aragora.contracts.envelope import DomainEvent, decode, envelope
 from aragora.contracts.events import PLATFORM, LimitReached, PlanPublished, ReservationExpired
 from aragora.contracts.topology import EVENTS, METERING_ENTITLEMENTS
-from standalone.nats import connect_once
+from aragora_nats.connecting import connect_once
 
 DEBATE = {"event_type": "debate"}
 

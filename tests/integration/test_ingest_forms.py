@@ -21,7 +21,8 @@ from usage import cloudevent, native
 from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import USAGE
 from aragora.contracts.usage import USAGE_RECORDED
-from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
+from aragora_nats.configuration import STREAM_MAX_BYTES
+from standalone.nats import EmbeddedNats
 
 URL = "/api/usage/events"
 

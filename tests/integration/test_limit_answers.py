@@ -11,8 +11,8 @@ from metering_platform import MeteringPlatform
 from one_service import KEYS, token
 from usage import native
 
+from aragora_nats.connecting import connect_once
 from metering.limits import resets_at
-from standalone.nats import connect_once
 
 DEBATE = {"event_type": "debate"}
 FREE = (limit("debates", 10), limit("debates", 9, "user"))

@@ -9,7 +9,7 @@ from limits import PEOPLE, LimitAsker, entitle, entitlements, limit, plan, publi
 from metering_platform import MeteringPlatform
 from usage import native
 
-from standalone.nats import connect_once
+from aragora_nats.connecting import connect_once
 
 UNKNOWN = "org_nobody_has_heard_of"
 

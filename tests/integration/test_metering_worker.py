@@ -22,12 +22,12 @@ from aragora.chassis.migrate import migrate
 from aragora.contracts.envelope import decode
 from aragora.contracts.events import UnpricedUsageSeen
 from aragora.contracts.topology import CONSUMERS, EVENTS, USAGE, usage_partition, usage_subject
+from aragora_nats.connecting import connect_once
 from metering.handlers import SESSION_SETTINGS, Recorder, prepare_session, subscribe
 from metering.log_months import open_due_month
 from metering.settings import Settings
 from metering.worker import connect_bus
 from standalone import machine
-from standalone.nats import connect_once
 from standalone.postgres import EmbeddedPostgres
 from standalone.service import PythonService
 

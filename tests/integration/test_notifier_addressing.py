@@ -25,11 +25,11 @@ from aragora.contracts.events import (
     UnpricedUsageSeen,
 )
 from aragora.contracts.ids import new_id
+from aragora_nats.connecting import connect_once
 from notifier import handlers
 from notifier.addressing import address
 from notifier.directory import FRESH, AuthAway, Directory
 from notifier.domain import MAX_MAILS
-from standalone.nats import connect_once
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 SEALER = Sealer("of nobody " * 4, "notifier")

@@ -5,7 +5,7 @@ from servers import eventually
 
 from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import CONSUMERS, STREAMS, USAGE, usage_subject
-from standalone.nats import connect_once
+from aragora_nats.connecting import connect_once
 
 
 async def test_it_is_applied_and_applied_again(nats_url):

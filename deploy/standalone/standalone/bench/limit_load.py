@@ -12,8 +12,8 @@ import msgspec
 import uvloop
 
 from aragora.contracts.ids import new_id
+from aragora_nats.connecting import connect_once
 from standalone.bench.http_load import Connection
-from standalone.nats import connect_once
 
 CONNECTIONS = 64
 """Over HTTP, each with one question under way."""

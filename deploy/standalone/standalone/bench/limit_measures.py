@@ -16,9 +16,9 @@ from aragora.contracts.ids import new_id
 from aragora.contracts.plans import Limit, built_in_meter
 from aragora.contracts.topology import EVENTS, usage_partition, usage_subject
 from aragora.contracts.usage import USAGE_RECORDED
+from aragora_nats.connecting import connect_once
 from standalone.bench.limit_load import Answered, Questions, ask
 from standalone.bench.measures import Bench, publishers
-from standalone.nats import connect_once
 
 PLENTY = Decimal(10) ** 12
 METERS = ("debates", "api_calls", "calls:openai", "tokens", "cost_usd")

@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from aragora.contracts.topology import MAX_MESSAGE_EVENTS, PARTITIONS, usage_partition, usage_subject
-from standalone.nats import connect_once
+from aragora_nats.connecting import connect_once
 
 MODELS = (
     ("openai", "gpt-4o"),

@@ -1,0 +1,1 @@
+"""The bus, operated: what its servers are told, its topology, its backups."""
