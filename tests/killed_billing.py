@@ -49,13 +49,13 @@ class MortalGateway(StripeGateway):
         self.is_dead = False
         self._simulator, self._fate, self._pools = simulator, fate, pools
 
-    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Json:
+    async def _ask(self, operation: str, call: Callable[[], Awaitable[Any]]) -> Json:
         when = self._fate(len(self.requests) + 1)
         if when == "before":
             self._die()
         counted = self._simulator.calls.counts.copy()
         try:
-            return await super()._ask(call)
+            return await super()._ask(operation, call)
         finally:
             self.requests += (self._simulator.calls.counts - counted).keys()
             if when == "after":

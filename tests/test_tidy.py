@@ -22,14 +22,13 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 MAX_LINES = 300
-CHASSIS_BUDGET = 1_460
+CHASSIS_BUDGET = 1_830
 """Lines of code, without docstrings, comments and blank lines."""
 ROOT_FOLDER = {
     ".ci", ".dockerignore", ".git", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile",
     "README.md", "dashboard", "deploy", "docker-compose.yml", "docs", "libs", "pyproject.toml", "requirements",
     "services", "tests",
 }  # fmt: skip
-IMAGES = ("auth", "billing", "metering", "nats", "notifier")
 SHUNNED_NAMES = {"base", "dto", "helper", "helpers", "manager", "processor", "util", "utils"}
 FLOAT_ALLOWED = {"client.py": "Retry-After: seconds to wait, not money"}
 STAR_ALLOWED = {
@@ -84,11 +83,6 @@ def code_lines(path: Path) -> int:
         for line in range(token.start[0], token.end[0] + 1)
     }
     return len(lines - docstrings)
-
-
-def requirements_of(path: Path) -> set[str]:
-    dependencies = tomllib.loads(path.read_text())["project"]["dependencies"]
-    return {one.replace(" ", "") for one in dependencies if not one.startswith("aragora-")}
 
 
 def test_the_packages_are_found():
@@ -226,49 +220,6 @@ def test_a_random_test_says_its_seed(path: Path):
 def test_the_root_folder_holds_what_the_design_shows():
     ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
     assert {path.name for path in ROOT.iterdir()} - ROOT_FOLDER - ignored == set()
-
-
-def test_requirements_are_those_of_the_packages():
-    runtime = set(lines_of("requirements/runtime.in"))
-    shipped = [*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")]
-    assert runtime == set().union(*map(requirements_of, [*shipped, ROOT / "deploy/nats/pyproject.toml"]))
-    assert set(lines_of("requirements/dev.in")) >= requirements_of(ROOT / "deploy/standalone/pyproject.toml") - runtime
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_an_image_installs_what_its_packages_need(image: str):
-    files = [ROOT / f"libs/{name}/pyproject.toml" for name in ("contracts", "sdk", "chassis")]
-    home = "deploy/nats" if image == "nats" else f"services/{image}"
-    needed = set().union(*map(requirements_of, [*files, ROOT / home / "pyproject.toml"]))
-    assert set(lines_of(f"requirements/images/{image}.in")) == needed
-
-
-def lines_of(path: str) -> list[str]:
-    return [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith(("#", "-r"))]
-
-
-@pytest.mark.parametrize("name", ["runtime", "dev", "images/build", *(f"images/{image}" for image in IMAGES)])
-def test_requirements_are_pinned_with_hashes(name: str):
-    pinned = (ROOT / f"requirements/{name}.txt").read_text()
-    versions = dict(re.findall(r"^([\w.-]+)==(\S+)", pinned, re.MULTILINE))
-    for line in lines_of(f"requirements/{name}.in"):
-        assert re.split(r"[\[<>=~! ]", line)[0] in versions, "run `make lock`"
-    for requirement in re.split(r"\n(?=[\w.-]+==)", pinned)[1:]:
-        assert "--hash=sha256:" in requirement
-    if name != "runtime":
-        runtime = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/runtime.txt").read_text(), re.MULTILINE))
-        same = runtime.keys() & versions.keys() if name.startswith("images/") else runtime.keys()
-        assert {each: versions[each] for each in same} == {each: runtime[each] for each in same}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [*ROOT.glob("requirements/**/*.*"), *ROOT.rglob("pyproject.toml"), ROOT / "Makefile", ROOT / ".ci/run"],
-    ids=name_of,
-)
-def test_no_registry_is_named(path: Path):
-    if ".venv" not in path.parts:
-        assert not re.search(r"https?://|file://|(?<!no-emit-)index-url|find-links|trusted-host", path.read_text())
 
 
 def test_every_rule_switched_off_has_a_reason():

@@ -11,7 +11,13 @@ from usage import NOON
 
 from aragora.contracts.topology import MAX_MESSAGE_BYTES, MAX_MESSAGE_EVENTS, usage_partition, usage_subject
 from aragora.contracts.usage import USAGE_RECORDED, Usage, UsageRecorded
+from metering import edge
 from metering.edge import MAX_WAITING_EVENTS, PUBLISH_TRIES, BusUnavailable, EdgeOverloaded, UsagePublisher
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "PAUSES_SECONDS", [0] * (PUBLISH_TRIES - 1))
 
 
 def event(event_id: str, org_id: str = "org_acme", endpoint: str | None = None) -> UsageRecorded:

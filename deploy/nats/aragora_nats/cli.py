@@ -14,6 +14,7 @@ from rich.console import Console
 from aragora.chassis.topology import apply_topology
 from aragora_nats.configuration import STREAM_MAX_BYTES, accounts_file
 from aragora_nats.connecting import connect_once
+from aragora_nats.snapshots import SnapshotError, back_up, restore
 
 app = typer.Typer(
     name="aragora-nats",
@@ -50,9 +51,37 @@ def apply(replicas: Replicas = 1, max_bytes: MaxBytes = STREAM_MAX_BYTES) -> Non
 
     async def work(client: Client) -> None:
         for line in await apply_topology(client.jetstream(), replicas=replicas, max_bytes=max_bytes):
-            console.print(line, markup=False, soft_wrap=True)
+            say(line)
 
     with_bus(work)
+
+
+@app.command()
+def backup(folder: Annotated[Path, typer.Argument(help="A new folder. What is in it is not encrypted.")]) -> None:
+    """Write every stream, with its consumers and their positions, into a folder. Everybody goes on meanwhile."""
+
+    async def work(client: Client) -> None:
+        await back_up(client, folder, say)
+
+    with_bus(work)
+
+
+@app.command("restore")
+def restore_streams(
+    folder: Annotated[Path, typer.Argument(help="That `backup` wrote.")],
+    replicas: Annotated[int | None, typer.Option(min=1, max=5, help="Copies, if the cluster's size differs.")] = None,
+) -> None:
+    """Make the streams of a backup again, on servers that have none of them."""
+
+    async def work(client: Client) -> None:
+        await restore(client, folder, say, replicas=replicas)
+
+    with_bus(work)
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def with_bus(work: Callable[[Client], Awaitable[None]]) -> None:
@@ -77,6 +106,9 @@ def with_bus(work: Callable[[Client], Awaitable[None]]) -> None:
             raise typer.Exit(1) from error
         try:
             await work(client)
+        except SnapshotError as error:
+            errors.print(str(error), markup=False)
+            raise typer.Exit(1) from error
         except NatsError as error:
             errors.print(f"NATS refused: {str(error) or type(error).__name__}", markup=False, soft_wrap=True)
             raise typer.Exit(1) from error

@@ -14,7 +14,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.responses import RedirectResponse
 
 from aragora.chassis import app as chassis_app
-from aragora.chassis import telemetry
+from aragora.chassis import telemetry, tracing
 from aragora.chassis.app import Lifespan
 from aragora.chassis.security import parse_service_keys
 from auth import main as auth
@@ -100,6 +100,7 @@ def main() -> None:
     # People's tokens are signed and verified alike for all services.
     os.environ["ARAGORA_JWT_SECRET"] = environment(secrets, running)["ARAGORA_JWT_SECRET"]
     telemetry.configure("gateway", level=settings.log_level, format=settings.log_format)
+    tracing.start("gateway")
     app = create_app(of_auth, settings, of_billing, of_notifier)
     uvloop.run(chassis_app.serve(app, settings.host, settings.port, grace_seconds=15))
 

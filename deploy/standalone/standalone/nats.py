@@ -35,6 +35,7 @@ class EmbeddedNats:
         passwords: by account name; every account of `aragora.contracts.topology` needs one.
         port: a TCP port; without one, a free one is chosen once and kept for restarts.
         monitoring_port: serve NATS's own monitoring pages there, on loopback.
+        encryption_key: what the streams are encrypted with on disk; without one they are not.
     """
 
     name = "nats"
@@ -46,12 +47,14 @@ class EmbeddedNats:
         port: int | None = None,
         *,
         monitoring_port: int | None = None,
+        encryption_key: str | None = None,
     ) -> None:
         self.data_dir = data_dir.resolve()
         self.port = port or machine.free_port()
         self.monitoring_port = monitoring_port
         self._folder = self.data_dir / "nats"
         self._passwords = passwords
+        self._encryption_key = encryption_key
         self._child: Child | None = None
 
     @property
@@ -81,7 +84,13 @@ class EmbeddedNats:
         config.touch(mode=0o600)
         config.chmod(0o600)
         config.write_text(
-            configuration(str(self._folder), self.port, self._passwords, monitoring_port=self.monitoring_port)
+            configuration(
+                str(self._folder),
+                self.port,
+                self._passwords,
+                monitoring_port=self.monitoring_port,
+                encryption_key=self._encryption_key,
+            )
         )
         program = Program(self.name, [str(server_binary()), "--config", str(config)], {})
         self._child = Child(program, log_for(self.data_dir, self.name))

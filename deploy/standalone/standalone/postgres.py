@@ -211,7 +211,7 @@ class EmbeddedPostgres:
 
     async def _until_ready(self, child: Child) -> None:
         # Not by connecting: somebody else's server might answer on the port. Recovery takes as long as it takes.
-        await until(lambda: self._state_of(child.pid) == "ready" or not child.running)
+        await until(lambda: self._state_of(child.pid) in ("ready", "standby") or not child.running)
         if not child.running:
             code = await child.wait()
             raise StartFailed(f"Postgres ended with {code} while starting. Its log:\n{child.log.last_lines()}")
@@ -229,7 +229,7 @@ class EmbeddedPostgres:
         return process.name() == "postgres" and str(self._cluster) in process.cmdline()
 
     def _state_of(self, pid: int) -> str:
-        """The last line of `postmaster.pid`, if that process wrote it: `starting`, `ready` or `stopping`."""
+        """The last line of `postmaster.pid`, if that process wrote it: `starting`, `ready`, `standby` or `stopping`."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text().split("\n")
         except OSError:

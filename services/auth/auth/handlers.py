@@ -14,7 +14,7 @@ from faststream import Context, StreamMessage
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsBatchMessage, NatsMessage
 
-from aragora.chassis import sql
+from aragora.chassis import sql, tracing
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.contracts import topology
@@ -90,11 +90,12 @@ def answer_questions(broker: NatsBroker, pool: Pool, sealer: Sealer, clock: Cloc
 
     @broker.subscriber(READ_MESSAGE, queue=QUESTIONS_QUEUE, decoder=_undecoded)
     async def read_message(message: Annotated[NatsMessage, Context("message")]) -> bytes:
-        try:
-            return msgspec.json.encode(await _read(message.body))
-        except Exception:
-            log.exception("message_not_read")
-            return b""
+        with tracing.continuing(READ_MESSAGE, "SERVER", [message.headers]):
+            try:
+                return msgspec.json.encode(await _read(message.body))
+            except Exception:
+                log.exception("message_not_read")
+                return b""
 
     async def _read(question: bytes) -> MessageVerdict:
         try:
@@ -109,11 +110,12 @@ def answer_questions(broker: NatsBroker, pool: Pool, sealer: Sealer, clock: Cloc
 
     @broker.subscriber(READ_CONTACTS, queue=QUESTIONS_QUEUE, decoder=_undecoded)
     async def read_contacts(message: Annotated[NatsMessage, Context("message")]) -> bytes:
-        try:
-            return msgspec.json.encode(await _contacts(pool, message.body))
-        except Exception:
-            log.exception("contacts_not_read")
-            return b""
+        with tracing.continuing(READ_CONTACTS, "SERVER", [message.headers]):
+            try:
+                return msgspec.json.encode(await _contacts(pool, message.body))
+            except Exception:
+                log.exception("contacts_not_read")
+                return b""
 
 
 async def _contacts(pool: Pool, question: bytes) -> Contacts:

@@ -11,7 +11,7 @@ from aragora.chassis.questions import NOT_KNOWN, answering
 from aragora.chassis.sql import Pool
 from aragora.contracts.keys import KeyVerdict, VerifyKey
 from aragora.contracts.topology import VERIFY_KEY
-from auth import keys
+from auth import keys, metrics
 from auth.acts import Clock
 from auth.handlers import QUESTIONS_QUEUE
 
@@ -31,6 +31,7 @@ async def answering_keys(broker: NatsBroker, pool: Pool, clock: Clock) -> AsyncI
                 found = await keys.verify_all(connection, [one for one in set(digests) if one], clock())
         except Exception:
             log.exception("api_keys_not_verified")
+        metrics.key_questions.labels("failed" if found is None else "answered").inc(len(digests))
         return [_reply(digest, found) for digest in digests]
 
     async with answering(await broker.connect(), VERIFY_KEY, QUESTIONS_QUEUE, answers):

@@ -12,6 +12,7 @@ from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
+from aragora.chassis.metrics import announce
 from aragora.chassis.relay import Relay
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import parse_service_keys
@@ -85,6 +86,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
             app.state.auth_hasher = Hasher(settings.password_memory_kib, settings.password_time_cost)
             answer_questions(broker, pool, sealer, clock)
             await broker.start()
+            await announce("auth", broker)
             # Revocations must not wait for a worker: whichever of the two has the turn publishes.
             relay = Relay(pool, publisher(broker))
             relay.start()

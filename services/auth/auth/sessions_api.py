@@ -10,7 +10,7 @@ from aragora.chassis.answering import answer, documented
 from aragora.chassis.bodies import Body, invalid
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.trust import Trust
-from auth import account_answers, answers, sessions, users
+from auth import account_answers, answers, metrics, sessions, users
 from auth.acts import queries
 from auth.bodies import Reason, Token
 from auth.callers import Person, act_of, pool_of, token_of
@@ -67,6 +67,7 @@ async def refresh(request: Request, body: Refresh) -> Response:
         case "late":
             raise Problem(409, "This refresh token was traded in a moment ago: use the one that came for it.")
         case "stolen":
+            metrics.refresh_reused.inc()
             detail = "This refresh token was used before: the session has ended, for it may be in other hands. Sign in."
             raise Problem(401, detail, headers=_CHALLENGE)
     return answer(answers.Success(account_answers.tokens(outcome)))

@@ -10,7 +10,7 @@ from aragora.chassis.problems import Problem
 from aragora.chassis.security import Principal
 from aragora.chassis.sql import Connection
 from aragora.contracts.events import AccountLocked
-from auth import attempts, second_factor
+from auth import attempts, metrics, second_factor
 from auth.acts import Act, acting, queries
 from auth.callers import address_of, caller_of, clock_of, pool_of, sealer_of
 from auth.hashing import Hasher
@@ -76,6 +76,17 @@ async def prove(request: Request, email: str, password: str, code: str | None) -
     Raises:
         Problem: 401, something is wrong, or the code is missing; 429, too much was wrong before; 503, too many at once.
     """
+    try:
+        user = await _prove(request, email, password, code)
+    except Problem as problem:
+        if (outcome := _OUTCOMES.get(problem.status_code)) is not None:
+            metrics.sign_ins.labels(outcome).inc()
+        raise
+    metrics.sign_ins.labels("succeeded").inc()
+    return user
+
+
+async def _prove(request: Request, email: str, password: str, code: str | None) -> User:
     hasher, sealer = hasher_of(request), sealer_of(request)
     keys = attempts.keys_of(sealer, email, address_of(request))
     async with hasher.turn():
@@ -98,6 +109,7 @@ async def prove(request: Request, email: str, password: str, code: str | None) -
 
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="aragora"'}
+_OUTCOMES = {401: "refused", 429: "locked"}
 
 
 async def _use_second_factor(act: Act, request: Request, user: User, code: str | None) -> bool:

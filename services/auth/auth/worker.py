@@ -10,6 +10,7 @@ from faststream.nats import NatsBroker
 
 from aragora.chassis import bus
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Publish, Relay
 from aragora.contracts import topology
 from auth.acts import Clock
@@ -45,6 +46,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
         broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH, **consume_policy(pool))
         subscribe(broker, pool)
         await broker.start()
+        await announce("auth", broker)
         relay = Relay(pool, publisher(broker))
         relay.start()
         log.info("worker_ready")
@@ -55,6 +57,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
 
                 checks, port = bus.readiness(pool, broker), settings.worker_port
                 tasks.create_task(serve_probes("Aragora Auth worker", checks, settings.host, port, stop))
+                tasks.create_task(keep_reading("auth", pool, broker, stop))
             await stop.wait()
         log.info("worker_draining")
         await drain(broker)

@@ -8,7 +8,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from aragora.chassis import telemetry
+from aragora.chassis import telemetry, tracing
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sql import Connection
@@ -136,6 +136,7 @@ def _or_unlimited(amount: Any) -> str:
 def _settings(service: str) -> Settings:
     settings = read_settings(Settings)
     telemetry.configure(service, level=settings.log_level, format=settings.log_format)
+    tracing.start(service)
     return settings
 
 

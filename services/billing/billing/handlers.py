@@ -14,6 +14,7 @@ from typing import Annotated
 from faststream import Context
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsBatchMessage
+from structlog.contextvars import bound_contextvars
 
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts import topology
@@ -71,7 +72,8 @@ async def follow(pool: Pool, messages: Sequence[bytes], now: datetime) -> None:
     async with pool.acquire() as connection, connection.transaction():
         known = await subscriptions.load_plans(connection)
         for envelope, event in events:
-            await _follow(connection, envelope, event, known, now)
+            with bound_contextvars(correlation_id=envelope.correlationid):
+                await _follow(connection, envelope, event, known, now)
 
 
 async def _follow(connection: Connection, envelope: Envelope, event: DomainEvent, known: Plans, now: datetime) -> None:

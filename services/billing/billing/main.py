@@ -10,6 +10,7 @@ from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
+from aragora.chassis.metrics import announce
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
 from billing import api, invoices_api, ledger_api, payments_api, plans_api, subscriptions_api, terms_api, webhooks_api
@@ -54,6 +55,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
             app.state.billing_meters = await publish(pool, settings, clock)
             app.state.readiness |= bus.readiness(pool, broker)
             try:
+                await announce("billing", broker)
                 async with paying_with(settings, pool, KINDS) as payments, trusting(app, await broker.connect()):
                     app.state.billing_payments = payments
                     yield

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from aragora.chassis.sql import Pool
-from billing import reflecting, standing, stripe_inbox
+from billing import metrics, reflecting, standing, stripe_inbox
 from billing.attention import raise_attention
 from billing.payments import Payments, paying_with
 from billing.settings import Settings
@@ -58,6 +58,7 @@ async def read_lost_events(payments: Payments, now: datetime) -> int:
     async with payments.pool.acquire() as conn:
         await conn.execute(queries.have_read_until, EVENTS, now)
     if found:
+        metrics.webhooks.labels("lost").inc(found)
         _log.warning("webhooks_lost", events=found)
     return found
 

@@ -8,18 +8,18 @@ organization counts only where Stripe says the same, and only for a customer who
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import structlog
 
-from aragora.chassis import sql, store
+from aragora.chassis import sql, store, tracing
 from aragora.chassis.sql import Connection
 from aragora.chassis.store import VersionConflict
 from aragora.chassis.transient import is_transient
 from aragora.contracts.envelope import DomainEvent
 from aragora.contracts.events import PaymentDisputed
-from billing import invoices, reflecting
+from billing import invoices, metrics, reflecting
 from billing.attention import raise_attention
 from billing.money import from_minor
 from billing.payments import Payments
@@ -58,7 +58,8 @@ async def follow_events(payments: Payments, now: datetime) -> int:
         customer_id = events[0]["customer_id"]
         ids = [row["event_id"] for row in events]
         try:
-            org_id = await _follow(payments, customer_id, events, now)
+            with tracing.continuing("webhooks follow", "CONSUMER"):
+                org_id = await _follow(payments, customer_id, events, now)
         except Unresolved as trouble:
             await _finish(payments, ids, "unresolved", trouble.kind, None, now)
         except StripeRefused as refusal:
@@ -95,6 +96,7 @@ async def _put_off(payments: Payments, events: Sequence[asyncpg.Record], now: da
     pause = timedelta(seconds=min(MAX_PAUSE_SECONDS, 2 ** events[0]["attempts"]))
     async with payments.pool.acquire() as conn:
         await conn.execute(queries.put_off_events, [row["event_id"] for row in events], now + pause, reason)
+    metrics.events.labels("postponed").inc(len(events))
 
 
 async def _give_up_in_time(payments: Payments, events: Sequence[asyncpg.Record], kind: str, now: datetime) -> None:
@@ -105,10 +107,16 @@ async def _give_up_in_time(payments: Payments, events: Sequence[asyncpg.Record],
 
 
 async def _finish(
-    payments: Payments, ids: Sequence[str], state: str, reason: str | None, org_id: str | None, now: datetime
+    payments: Payments,
+    ids: Sequence[str],
+    state: Literal["handled", "unresolved"],
+    reason: str | None,
+    org_id: str | None,
+    now: datetime,
 ) -> None:
     async with payments.pool.acquire() as conn:
         await conn.execute(queries.finish_events, ids, state, reason, org_id, now)
+    metrics.events.labels(state).inc(len(ids))
 
 
 async def _follow(

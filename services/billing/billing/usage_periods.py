@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import asyncpg
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from aragora.chassis import sql
 from aragora.chassis.sql import Connection, Pool
@@ -61,7 +62,8 @@ async def follow_metering(pool: Pool, messages: Sequence[bytes], now: datetime) 
         known = await subscriptions.load_plans(connection)
         for envelope, event in closed:
             if isinstance(event, UsagePeriodClosed):
-                await charge(connection, envelope, event, known, now)
+                with bound_contextvars(correlation_id=envelope.correlationid):
+                    await charge(connection, envelope, event, known, now)
 
 
 async def charge(conn: Connection, envelope: Envelope, closed: UsagePeriodClosed, known: Plans, now: datetime) -> None:

@@ -12,7 +12,7 @@ from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import require
 from aragora.contracts.keys import OPERATOR
-from billing import answers, reconciling, stripe_inbox
+from billing import answers, metrics, reconciling, stripe_inbox
 from billing.api import clock_of, payments_of, pool_of
 from billing.payments import Payments
 from billing.refusals import as_problems
@@ -104,12 +104,14 @@ async def receive(request: Request) -> Response:
                 body, request.headers.get("Stripe-Signature"), payments.webhook_secrets or (_NOBODYS_SECRET,), now
             )
         except ValueError as error:
+            metrics.webhooks.labels("refused").inc()
             if isinstance(error, WebhookSignatureError) and error.reason == "wrong":
                 _demand(payments)
             raise Problem(400, f"This is no webhook of Stripe's: {error}.") from None
         _demand(payments)
     async with payments.pool.acquire() as connection:
-        await stripe_inbox.keep(connection, _said(event), now, is_live=payments.gateway.is_live)
+        is_new = await stripe_inbox.keep(connection, _said(event), now, is_live=payments.gateway.is_live)
+    metrics.webhooks.labels("kept" if is_new else "repeated").inc()
     return answer(Received())
 
 

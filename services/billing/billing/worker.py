@@ -12,11 +12,12 @@ from faststream.nats import NatsBroker
 
 from aragora.chassis import bus, inbox
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Relay
 from aragora.chassis.sql import Pool
 from aragora.contracts import topology
 from aragora.contracts.plans import Meter
-from billing import stripe_following
+from billing import metrics, stripe_following
 from billing.collecting import follow_payments
 from billing.due import follow_the_clock
 from billing.handlers import Clock, subscribe
@@ -64,6 +65,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
             return await broker.publish(payload, subject, headers=headers, stream=topology.EVENTS.name, timeout=5)
 
         await broker.start()
+        await announce("billing", broker)
         relay = Relay(pool, send)
         relay.start()
         log.info("worker_ready")
@@ -75,6 +77,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
 
                 checks, port = bus.readiness(pool, broker), settings.worker_port
                 tasks.create_task(serve_probes("Aragora Billing worker", checks, settings.host, port, stop))
+                tasks.create_task(keep_reading("billing", pool, broker, stop, metrics.read, metrics.gauges))
             await stop.wait()
         log.info("worker_draining")
         await drain(broker)

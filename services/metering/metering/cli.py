@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from aragora.chassis import telemetry
+from aragora.chassis import telemetry, tracing
 from aragora.chassis.commands import read_settings
 from aragora.chassis.migrate import migrate as apply_migrations
 from metering import dead_letters_cli, log_months, pricing_table, refold
@@ -93,6 +93,7 @@ def rebuild(connections: Connections = CORES) -> None:
 def _settings(service: str) -> Settings:
     settings = read_settings(Settings)
     telemetry.configure(service, level=settings.log_level, format=settings.log_format)
+    tracing.start(service)
     return settings
 
 

@@ -10,6 +10,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from nats.aio.client import Client
 
+from aragora.chassis import tracing
 from aragora.chassis.answering import answer, documented
 from aragora.chassis.problems import responses
 from aragora.chassis.security import Principal
@@ -50,7 +51,8 @@ async def unread_alerts(bus: Client, org_id: str, user_id: str) -> int | None:
     """How many alerts the person has not read, as the notifier says; None if it does not say so in time."""
     question = msgspec.json.encode(CountUnread(org_id=org_id, user_id=user_id))
     try:
-        reply = await bus.request(UNREAD_ALERTS, question, timeout=ALERTS_DEADLINE_SECONDS)
+        with tracing.span(UNREAD_ALERTS, "CLIENT"):
+            reply = await bus.request(UNREAD_ALERTS, question, ALERTS_DEADLINE_SECONDS, headers=tracing.outgoing())
         return _unread.decode(reply.data).unread
     except nats.errors.Error as error:
         log.debug("unread_alerts_unknown", error=repr(error))

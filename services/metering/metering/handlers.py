@@ -11,13 +11,15 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import asyncpg
+import structlog
 from faststream import Context
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.message import NatsBatchMessage
 from nats.aio.msg import Msg
 
 from aragora.billing.pricebook import PriceBook
-from aragora.chassis import dead_letters, sql, store
+from aragora.chassis import dead_letters, sql, store, tracing
+from aragora.chassis.consume import MAX_NAMED
 from aragora.chassis.dead_letters import Letter
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts import topology
@@ -30,6 +32,7 @@ from metering.limit_fold import count_against_limits, settle_reservations
 from metering.limit_fold import queries as limit_sums
 from metering.projections import COLUMNS, log_rows
 
+log = structlog.get_logger()
 queries = sql.load("metering")
 fold = sql.load("metering", "sql/fold.sql")
 
@@ -97,6 +100,7 @@ class Recorder:
         unique, refused = without_repeats(events)
         letters += [_letter(one, *messages[0][:2]) for one in refused]
         rows = log_rows(unique, self._prices)
+        unpriced = settled = 0
 
         async with self._pool.acquire() as connection, connection.transaction():
             new = await self._append_to_log(connection, rows) if rows else 0
@@ -106,18 +110,24 @@ class Recorder:
                 await connection.execute(fold.sum_days)
                 await connection.execute(fold.fold_daily)
                 await connection.execute(fold.fold_monthly)
-                if any(row[_UNPRICED_REASON] for row in rows):
+                if unpriced := sum(bool(row[_UNPRICED_REASON]) for row in rows):
                     await self._raise_unpriced(connection, now)
                 await count_against_limits(connection, now)
-                await settle_reservations(connection, (row[_RESERVATION_ID] for row in rows), now)
-        metrics.recorded(new=new, repeated=len(events) - new, refused=len(letters), seconds=perf_counter() - started_at)
+                settled = await settle_reservations(connection, (row[_RESERVATION_ID] for row in rows), now)
+        seconds, repeated = perf_counter() - started_at, len(events) - new
+        metrics.recorded(new=new, repeated=repeated, refused=len(letters), unpriced=unpriced, seconds=seconds)
+        metrics.reserved("settled", settled)
+        if letters:
+            given = (tracing.correlation_in(letter.payload) for letter in letters[:MAX_NAMED])
+            log.warning("usage_refused", events=len(letters), correlation_ids=sorted(filter(None, given)))
         return new
 
     async def _append_to_log(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         await connection.execute(queries.share_log)
         rows = await erasure.under_pseudonyms(connection, rows)
         current, *earlier = [row["log_month"] for row in await connection.fetch(queries.log_months)]
-        await connection.copy_records_to_table("usage_to_fold", records=rows, columns=COLUMNS)
+        with tracing.span("copy usage_to_fold", "CLIENT"):  # which asyncpg tells nobody of
+            await connection.copy_records_to_table("usage_to_fold", records=rows, columns=COLUMNS)
         new = _rows_in(await connection.execute(queries.append_to_log, current, earlier))
         if new < len(rows):
             await connection.execute(queries.drop_repeats, current)
@@ -163,6 +173,7 @@ def subscribe(broker: NatsBroker, recorder: Recorder) -> None:
             await recorder.record(
                 [(one.subject, one.metadata.sequence.stream, one.data) for one in chunk], datetime.now(UTC)
             )
+            metrics.lagged(min(one.metadata.timestamp for one in chunk), datetime.now(UTC))
             for one in chunk:
                 await one.ack()
 

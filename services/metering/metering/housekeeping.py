@@ -13,7 +13,7 @@ from aragora.chassis import inbox, sql, store
 from aragora.chassis.sql import Connection, Pool
 from aragora.chassis.store import VersionConflict
 from aragora.contracts.events import UsageAnomalySeen
-from metering import erasure, limit_store
+from metering import erasure, limit_store, metrics
 from metering.anomalies import FLOORS, LOOK_EVERY, WINDOW_DAYS, is_unusual
 from metering.log_months import open_due_month
 from metering.periods import close_due
@@ -46,6 +46,7 @@ async def keep_house(pool: Pool, stop: asyncio.Event) -> None:
                 swept_at = now
         except _PASSING as error:
             # Nothing depends on it at once; in a moment this is tried again.
+            metrics.housekeeping_failures.labels("reservations").inc()
             log.warning("housekeeping_failed", error=str(error))
         await _wait(stop, EXPIRY_SECONDS)
 
@@ -56,6 +57,7 @@ async def close_months(pool: Pool, stop: asyncio.Event, close_days: int) -> None
         try:
             await close_due(pool, datetime.now(UTC), close_days, stop)
         except _PASSING as error:
+            metrics.housekeeping_failures.labels("months").inc()
             log.warning("closing_failed", error=str(error))
         await _wait(stop, HOUSEKEEPING_SECONDS)
 
@@ -66,6 +68,7 @@ async def watch_days(pool: Pool, stop: asyncio.Event) -> None:
         try:
             await look_for_anomalies(pool, datetime.now(UTC))
         except _PASSING as error:
+            metrics.housekeeping_failures.labels("anomalies").inc()
             log.warning("looking_for_anomalies_failed", error=str(error))
         await _wait(stop, HOUSEKEEPING_SECONDS)
 
@@ -126,8 +129,8 @@ async def _unusual(connection: Connection, day: date) -> list[tuple[str, UsageAn
 async def end_reservations(pool: Pool, now: datetime) -> None:
     """End every reservation that is past its time."""
     async with pool.acquire() as connection:
-        while await limit_store.expire_due(connection, now):
-            continue
+        while ended := await limit_store.expire_due(connection, now):
+            metrics.reserved("expired", ended)
 
 
 async def sweep(pool: Pool, now: datetime) -> None:

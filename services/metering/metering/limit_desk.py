@@ -9,6 +9,7 @@ processes the row of the organization in `entitlements` is the gate: whoever hol
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeAlias
@@ -16,6 +17,7 @@ from typing import TypeAlias
 import structlog
 
 from aragora.billing.pricebook import PriceBook
+from aragora.chassis import tracing
 from aragora.chassis.sql import Connection, Pool
 from aragora.chassis.transient import is_transient
 from aragora.contracts.ids import new_id
@@ -46,14 +48,13 @@ class Overloaded(Exception):
     """More questions wait than may. Nothing was decided: ask again in a moment."""
 
 
+@dataclass(slots=True, eq=False)
 class _Asked:
-    __slots__ = ("answer", "org_id", "question", "since")
-
-    def __init__(self, org_id: str, question: Question, answer: asyncio.Future[Answer], since: float) -> None:
-        self.org_id = org_id
-        self.question = question
-        self.answer = answer
-        self.since = since
+    org_id: str
+    question: Question
+    answer: asyncio.Future[Answer]
+    since: float
+    origin: tracing.Headers
 
 
 class _Lane:
@@ -92,16 +93,16 @@ class LimitDesk:
             asyncpg.PostgresError, OSError (TimeoutError): nobody could tell. A reservation may all the same have been
                 made: ask again with the same key.
         """
-        return await self.put(org_id, question)
+        return await self.put(org_id, question, tracing.outgoing())
 
-    def put(self, org_id: str, question: Question) -> asyncio.Future[Answer]:
-        """Like `ask`, for a caller that does not wait itself. Raises `Overloaded`."""
+    def put(self, org_id: str, question: Question, origin: tracing.Headers) -> asyncio.Future[Answer]:
+        """Like `ask`, for a caller that does not wait itself. Raises `Overloaded`. `origin`: whose headers."""
         if self._waiting >= MAX_WAITING:
             raise Overloaded
         lane = self._lanes[usage_partition(org_id) % LANES]
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        lane.queue.append(_Asked(org_id, question, answer, loop.time()))
+        lane.queue.append(_Asked(org_id, question, answer, loop.time(), origin))
         self._waiting += 1
         if lane.clerk is None:
             lane.clerk = asyncio.create_task(self._work_off(lane))
@@ -115,8 +116,10 @@ class LimitDesk:
                     while lane.queue:
                         batch = self._next_batch(lane)
                         try:
-                            async with asyncio.timeout(DEADLINE_SECONDS):
-                                _tell(batch, await self._outcomes(connection, batch))
+                            with tracing.continuing("decide limits", "SERVER", [asked.origin for asked in batch]):
+                                async with asyncio.timeout(DEADLINE_SECONDS):
+                                    _tell(batch, await self._outcomes(connection, batch))
+                            metrics.limit_batch_seconds.observe(asyncio.get_running_loop().time() - batch[0].since)
                         except Exception as error:
                             # Now: to give the connection back takes as long again, if the server says nothing.
                             self._give_up([*batch, *lane.queue], error)
@@ -157,6 +160,7 @@ class LimitDesk:
         now = self._clock()
         metrics.limit_batch.observe(len(batch))
         await self._ladder.refresh(connection, now)
+        expired = 0
         if all(isinstance(asked.question, CheckLimits) for asked in batch):
             ledgers, due = await self._read(connection, batch, now, gated=False)
             if not due:
@@ -164,10 +168,11 @@ class LimitDesk:
         async with connection.transaction():
             ledgers, due = await self._read(connection, batch, now, gated=True)
             while due:
-                await limit_store.expire(connection, due, now)
+                expired += await limit_store.expire(connection, due, now)
                 ledgers, due = await self._read(connection, batch, now, gated=True)
             outcomes = self._answers(batch, ledgers, now)
             await limit_store.write(connection, ledgers.values(), now)
+        metrics.decided(ledgers.values(), expired)
         await self._say_when_to_retry(connection, outcomes, now)
         return outcomes
 

@@ -100,8 +100,10 @@ def _event(row: asyncpg.Record, threshold: Threshold) -> LimitReached:
     )
 
 
-async def settle_reservations(connection: Connection, reservation_ids: Iterable[object], now: datetime) -> None:
-    """Give back what the reservations held that the chunk's usage names. Those that have ended stay as they are."""
-    if any(reservation_ids):
-        await connection.execute(queries.hold_gates_of_settled)
-        await connection.execute(queries.settle, now)
+async def settle_reservations(connection: Connection, reservation_ids: Iterable[object], now: datetime) -> int:
+    """Give back what the reservations held that the chunk's usage names; how many. Those that have ended stay so."""
+    if not any(reservation_ids):
+        return 0
+    await connection.execute(queries.hold_gates_of_settled)
+    settled: int = await connection.fetchval(queries.settle, now)
+    return settled

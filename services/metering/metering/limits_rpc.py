@@ -62,7 +62,7 @@ class LimitsOnTheBus:
         self._unanswered += 1
         try:
             question = read_question(QUESTIONS[message.subject.rsplit(".", 1)[1]], message.data)
-            decided = self._desk.put(organization_of(question), question)
+            decided = self._desk.put(organization_of(question), question, message.headers or {})
         except Problem as problem:
             self._reply(message, on_the_bus(of_problem(problem)))
         except Overloaded as overloaded:

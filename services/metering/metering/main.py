@@ -12,6 +12,7 @@ from aragora.billing.pricebook import PriceBook
 from aragora.chassis import app as chassis_app
 from aragora.chassis.bus import readiness
 from aragora.chassis.consume import disconnect
+from aragora.chassis.metrics import announce
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
 from aragora.contracts import topology
@@ -61,6 +62,7 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
             asyncpg.create_pool(settings.database_url, min_size=0, max_size=LANES, command_timeout=5) as desk_pool,
         ):
             app.state.metering_bus = await broker.connect()
+            await announce("metering", broker)
             prices = PriceBook.load(settings.price_tables)
             desk = LimitDesk(desk_pool, prices)
             on_the_bus = LimitsOnTheBus(broker, desk, fail_open=settings.limits_fail_open)

@@ -11,7 +11,7 @@ So a crash repeats at most a batch of which nothing was said, and nothing is sai
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +25,7 @@ from aragora.chassis.sql import Connection, Pool
 from aragora.contracts.events import UsagePeriodClosed
 from aragora.contracts.plans import METER_NAME, built_in_meter, names_of_provider
 from metering.limit_fold import queries as limit_sums
+from metering.log_months import next_month
 from metering.projections import month_of
 
 queries = sql.load("metering", "sql/periods.sql")
@@ -115,6 +116,19 @@ async def close_due(pool: Pool, now: datetime, close_days: int, stop: asyncio.Ev
 def latest_due(now: datetime, close_days: int) -> str:
     """The latest month that ended `close_days` ago or earlier."""
     return month_of((now - timedelta(days=close_days)).replace(day=1) - timedelta(days=1))
+
+
+async def overdue_seconds(connection: Connection, now: datetime, close_days: int) -> int:
+    """How long ago a month should have begun to close that has not; 0: none."""
+    latest = await connection.fetchrow(queries.latest_closing_month)
+    if latest is None:
+        awaited = date.fromisoformat(f"{latest_due(now, close_days)}-01")
+    else:
+        awaited = date.fromisoformat(f"{latest['month']}-01")
+        if latest["listed_at"] is not None:
+            awaited = next_month(awaited)
+    due_at = datetime.combine(next_month(awaited), time(tzinfo=UTC)) + timedelta(days=close_days)
+    return max(0, int((now - due_at).total_seconds()))
 
 
 async def _begin_due_month(connection: Connection, month: str, now: datetime) -> None:

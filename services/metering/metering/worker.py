@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -14,9 +15,10 @@ from aragora.billing.pricebook import PriceBook
 from aragora.chassis import bus
 from aragora.chassis.bus import readiness
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Relay
 from aragora.contracts import topology
-from metering import periods
+from metering import metrics, periods
 from metering.entitlements import prepare_entitlements_session
 from metering.handlers import (
     SESSION_SETTINGS,
@@ -63,6 +65,7 @@ async def run_worker(settings: Settings) -> None:
 
         leave_to_stay()
         await broker.start()
+        await announce("metering", broker)
         relay = Relay(side_pool, publish)
         relay.start()
         log.info("worker_ready")
@@ -75,6 +78,9 @@ async def run_worker(settings: Settings) -> None:
 
                 checks, port = readiness(side_pool, broker), settings.worker_port
                 tasks.create_task(serve_probes("Aragora Metering worker", checks, settings.host, port, stop))
+                read = partial(metrics.read_overdue, close_days=settings.period_close_days)
+                gauges = [metrics.close_overdue]
+                tasks.create_task(keep_reading("metering", side_pool, broker, stop, read, gauges))
             await stop.wait()
         log.info("worker_draining")
         await drain(broker)

@@ -4,7 +4,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from aragora.chassis import telemetry
+from aragora.chassis import telemetry, tracing
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sealing import Sealer
@@ -81,6 +81,7 @@ def webhook_secret() -> None:
 def _settings(service: str) -> Settings:
     settings = read_settings(Settings)
     telemetry.configure(service, level=settings.log_level, format=settings.log_format)
+    tracing.start(service)
     return settings
 
 

@@ -14,7 +14,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from aragora.chassis import sql
+from aragora.chassis import sql, tracing
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.contracts.contacts import READ_CONTACTS, Contact, Contacts, MemberRole, ReadContacts
@@ -83,7 +83,9 @@ class Directory:
 
     async def _ask(self, subject: str, question: msgspec.Struct, answer: type[Answer]) -> Answer:
         try:
-            reply = await self._client.request(subject, msgspec.json.encode(question), timeout=ASK_SECONDS)
+            with tracing.span(subject, "CLIENT"):
+                asked = msgspec.json.encode(question)
+                reply = await self._client.request(subject, asked, ASK_SECONDS, headers=tracing.outgoing())
             return msgspec.json.decode(reply.data, type=answer)
         except (nats.errors.Error, msgspec.MsgspecError) as error:
             raise AuthAway(f"{subject} is not answered: {type(error).__name__}") from error

@@ -26,7 +26,7 @@ from aragora.contracts.events import (
     RoleChanged,
     UserErased,
 )
-from notifier import people, queueing, wording
+from notifier import metrics, people, queueing, wording
 from notifier.queueing import Letter, Told
 
 Clock = Callable[[], datetime]
@@ -84,7 +84,9 @@ async def follow(pool: Pool, messages: Sequence[bytes], now: datetime) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await queueing.wait_for_turn(connection)
         await queueing.send_letters(connection, letters, now)
-        await queueing.tell(connection, told, now)
+        kinds = await queueing.tell(connection, told, now)
+    for kind in kinds:
+        metrics.alerts.labels(kind).inc()
 
 
 def _letter(envelope: Envelope, event: DomainEvent) -> Letter | None:

@@ -19,9 +19,9 @@ from aragora.chassis.sealing import SealBroken, Sealer
 from aragora.chassis.sql import Pool
 from aragora.chassis.transient import is_transient
 from aragora.contracts.ids import new_id
-from notifier import payloads, signatures
+from notifier import metrics, payloads, signatures
 from notifier.handlers import Clock
-from notifier.recording import OPERATOR, Attempt, Key, Slice, queries, record
+from notifier.recording import OPERATOR, Attempt, Key, Slice, channel_of, queries, record
 from notifier.sending import USER_AGENT, Sender
 from notifier.waking import POLL_SECONDS, keep_at
 
@@ -172,6 +172,7 @@ class _Lanes:
             **signatures.headers(signatures.message_id_of(row["event_id"]), attempted_at, body, endpoint.secrets),
         }
         answer = await self._sender.post(endpoint.url, body, headers, guarded=endpoint.key != OPERATOR)
+        metrics.delivery_seconds.labels(channel_of(endpoint.key)).observe(answer.milliseconds / 1000)
         del headers["webhook-signature"]
         return Attempt(
             delivery_id=row["delivery_id"],

@@ -17,7 +17,7 @@ from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.contracts.events import PLATFORM
 from aragora.contracts.ids import new_id
-from notifier import mail_schedule
+from notifier import mail_schedule, metrics
 from notifier.directory import AuthAway, Directory, People
 from notifier.failover import Reason, queries
 from notifier.handlers import Clock
@@ -114,7 +114,8 @@ class Mailroom:
             return
         if is_suppressed:
             raise Unsendable("bounced")
-        handed = await self.post.hand_over(message)
+        with metrics.delivery_seconds.labels("email").time():
+            handed = await self.post.hand_over(message)
         now, attempts = self.clock(), max(mail["attempts"] for mail in mails) + 1
         if handed.outcome == "sent":
             await self.outcomes.sent(mails, now)
@@ -140,6 +141,7 @@ class Mailroom:
         mode: Literal["mail", "digest"] = "digest" if is_digest else "mail"
         lasting = [mail for mail in mails if mail_schedule.is_worth_waiting(mode, mail["created_at"], now)]
         await self.outcomes.put_back(lasting, now + mail_schedule.AWAY_DELAY)
+        metrics.deliveries.labels("email", "away").inc(len(lasting))
         for mail in mails:
             if mail not in lasting:
                 await self.outcomes.failed([mail], "gave_up", now, is_digest=is_digest)

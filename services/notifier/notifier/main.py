@@ -10,6 +10,7 @@ from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
+from aragora.chassis.metrics import announce
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
@@ -59,6 +60,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
         broker = connect_bus(settings)
         async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=10, command_timeout=30) as pool:
             client = await broker.connect()
+            await announce(SERVICE, broker)
             app.state.notifier_pool = pool
             app.state.notifier_clock = clock
             app.state.notifier_settings = settings

@@ -10,7 +10,7 @@ from aragora.chassis import store
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts.envelope import DomainEvent
 from aragora.contracts.events import NotificationDelivered, NotificationFailed
-from notifier import failover, queueing
+from notifier import failover, metrics, queueing
 from notifier.failover import Reason, queries
 
 Mails = Sequence[asyncpg.Record]
@@ -46,6 +46,7 @@ class Outcomes:
                 ],
                 now,
             )
+        metrics.deliveries.labels("email", "delivered").inc(len(ended))
 
     async def failed(
         self,
@@ -95,6 +96,8 @@ class Outcomes:
                 ],
                 now,
             )
+        if not quietly and reason != "not_configured":
+            metrics.deliveries.labels("email", "given_up").inc(len(ended))
         if instead == "log":
             failover.log_instead(still, reason, is_digest=is_digest)
 
@@ -108,6 +111,8 @@ class Outcomes:
         """It is to be sent later. `attempts` are added to those made before."""
         if mails:
             await self.pool.execute(queries.put_back, *_keys(mails), mails[0]["claimed_until"], send_at, attempts)
+            if attempts:
+                metrics.deliveries.labels("email", "retried").inc(len(mails))
 
 
 def _keys(mails: Mails) -> tuple[list[str], list[object]]:

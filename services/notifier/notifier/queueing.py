@@ -49,10 +49,14 @@ async def wait_for_turn(connection: Connection) -> None:
     await connection.execute(queries.wait_for_turn)
 
 
-async def tell(connection: Connection, told: Sequence[Told], now: datetime) -> None:
-    """Queue notices for everybody whom they are for. The database knows which are new: of others nothing is said."""
+async def tell(connection: Connection, told: Sequence[Told], now: datetime) -> list[str]:
+    """Queue notices for everybody whom they are for. The database knows which are new: of others nothing is said.
+
+    Returns:
+        The kinds of the new ones that the product shows.
+    """
     if not told:
-        return
+        return []
     notices = [(each, each.notice, KINDS[each.notice.kind]) for each in told]
     shown = [(each, notice, kind) for each, notice, kind in notices if kind.in_app]
     added = await connection.fetch(
@@ -85,6 +89,7 @@ async def tell(connection: Connection, told: Sequence[Told], now: datetime) -> N
         await connection.execute(queries.add_unaddressed, *map(list, zip(*mailed, strict=True)), now)
     await add_webhooks(connection, told, now)
     await wake_mail(connection)
+    return [notice.kind for each, notice, _ in shown if (each.org_id, each.event_id) in new]
 
 
 def _worth_until(told: Told) -> datetime:

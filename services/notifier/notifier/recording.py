@@ -14,7 +14,7 @@ from aragora.chassis.sql import Connection, Pool
 from aragora.contracts.envelope import DomainEvent
 from aragora.contracts.events import PLATFORM, NotificationDelivered, NotificationFailed
 from aragora.contracts.ids import new_id
-from notifier import endpoint_notices, queueing, schedule
+from notifier import endpoint_notices, metrics, queueing, schedule
 from notifier.queueing import Told
 from notifier.schedule import Failed, Stretch
 from notifier.sending import Answer
@@ -25,9 +25,15 @@ Key = tuple[str, str]
 OPERATOR: Key = (PLATFORM, "operator")
 """The operator's own endpoint: the last resort, which is never disabled."""
 POSTPONED_FOR = timedelta(minutes=5)
+_OUTCOMES = {"delivered": "delivered", "pending": "retried", "failed": "given_up"}
 
 queries = sql.load("notifier", "sql/lanes.sql")
 log = structlog.get_logger(__name__)
+
+
+def channel_of(key: Key) -> str:
+    """Of an endpoint: the operator's own, or an organization's."""
+    return "operator" if key == OPERATOR else "webhook"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +88,22 @@ async def record(pool: Pool, slices: Sequence[Slice], worker_id: UUID, now: date
         group = [each for each in slices if (each.failed is not None) == failing]
         if group:
             async with pool.acquire() as connection, connection.transaction():
-                given_up = await _record(connection, group, worker_id, now, failing=failing)
-            for row in given_up:
-                if row["kind"] == "notification.undelivered":
+                settled, disabled, kinds = await _record(connection, group, worker_id, now, failing=failing)
+            metrics.endpoints_disabled.inc(disabled)
+            for kind in kinds:
+                metrics.alerts.labels(kind).inc()
+            for row in settled:
+                channel = channel_of((row["org_id"], row["endpoint_id"]))
+                metrics.deliveries.labels(channel, _OUTCOMES[row["status"]]).inc()
+                if row["status"] == "failed" and row["kind"] == "notification.undelivered":
                     # The last resort of an e-mail that could not be sent: from here on only the log tells of it.
                     log.warning("notification_undeliverable", kind=row["kind"], event_id=str(row["event_id"]))
 
 
 async def _record(
     connection: Connection, slices: Sequence[Slice], worker_id: UUID, now: datetime, *, failing: bool
-) -> list[asyncpg.Record]:
+) -> tuple[Sequence[asyncpg.Record], int, list[str]]:
+    """What came of attempts, how many endpoints were disabled, and the kinds of new alerts of that."""
     keys = [list(column) for column in zip(*(each.key for each in slices), strict=True)]
     endpoints: dict[Key, asyncpg.Record] = {}
     if failing:
@@ -115,8 +127,8 @@ async def _record(
         [each.stretch.warned_at for each in owned],
         [each.next_attempt_at for each in owned],
     )
-    await queueing.tell(connection, [each for one in enabled for each in _told(one, endpoints, now)], now)
-    return [row for row in settled if row["status"] == "failed"]
+    told = [each for one in enabled for each in _told(one, endpoints, now)]
+    return settled, len(disabled), await queueing.tell(connection, told, now)
 
 
 def _outcome(done: Slice, lane: asyncpg.Record, now: datetime) -> _Outcome:

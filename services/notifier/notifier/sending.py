@@ -11,6 +11,7 @@ from typing import Self
 import httpcore
 import httpx
 
+from aragora.chassis import tracing
 from notifier import destinations, schedule
 from notifier.connections import Connections
 from notifier.destinations import ForbiddenUrl, Network, Resolver
@@ -79,8 +80,12 @@ class Sender:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         try:
-            async with asyncio.timeout(self._attempt_seconds):
-                status_code, text, retry_after = await self._exchange(url, body, headers, guarded=guarded)
+            about = {"server.address": httpx.URL(url).host}
+            with tracing.continuing("webhook POST", "CLIENT", attributes=about) as span:
+                async with asyncio.timeout(self._attempt_seconds):
+                    status_code, text, retry_after = await self._exchange(url, body, headers, guarded=guarded)
+                if span is not None:
+                    span.set_attribute("http.response.status_code", status_code)
         except (*_BROKEN, ForbiddenUrl, httpcore.UnsupportedProtocol, httpx.InvalidURL) as error:
             return Answer(failure=self._reason(error), milliseconds=_since(started_at))
         failure = None

@@ -4,15 +4,18 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 import structlog
 
 from aragora.chassis import bus
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Relay
 from aragora.chassis.sealing import Sealer
 from aragora.contracts import topology
+from notifier import metrics
 from notifier.addressing import address_alerts
 from notifier.bus_connection import connect_bus, now_utc
 from notifier.directory import Directory
@@ -64,6 +67,7 @@ async def working(settings: Settings, clock: Clock, stop: asyncio.Event) -> Asyn
             return await broker.publish(payload, subject, headers=headers, stream=topology.EVENTS.name, timeout=5)
 
         await broker.start()
+        await announce(SERVICE, broker)
         directory = Directory(pool, await broker.connect(), sealer)
         relay = Relay(pool, send)
         relay.start()
@@ -80,6 +84,8 @@ async def working(settings: Settings, clock: Clock, stop: asyncio.Event) -> Asyn
 
                 checks, port = bus.readiness(pool, broker), settings.worker_port
                 tasks.create_task(serve_probes("Aragora Notifier worker", checks, settings.host, port, stop))
+                read = partial(metrics.read_queues, clock=clock)
+                tasks.create_task(keep_reading(SERVICE, pool, broker, stop, read, metrics.gauges))
             log.info("worker_ready")
             try:
                 yield

@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="stripe_simulator", description=f"A Stripe simulator: {NOTICE}.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12111)
+    parser.add_argument("--public-url", help="where browsers reach it, if that is not its host and port")
     parser.add_argument("--webhook-url", help="where signed webhooks go")
     parser.add_argument("--secret-key", default=SECRET_KEY)
     parser.add_argument("--webhook-secret", default=WEBHOOK_SECRET)
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _serve(options: argparse.Namespace) -> None:
     world = World(Clock(lambda: int(time.time())), seed=options.seed)
-    world.base_url = f"http://{options.host}:{options.port}"
+    world.base_url = options.public_url or f"http://{options.host}:{options.port}"
     for price in options.price:
         price_id, name, amount = price.split("=")
         catalogue.put_price(world, price_id, name, int(amount))

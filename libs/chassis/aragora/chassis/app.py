@@ -5,10 +5,9 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -17,13 +16,16 @@ import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry.trace import Span, StatusCode
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aragora.chassis import problems
+from aragora.chassis import problems, tracing
+from aragora.chassis.metrics import service_ready
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import ServiceKey
 from aragora.chassis.telemetry import redact_text
@@ -37,7 +39,6 @@ READINESS_SECONDS = 2.0
 MAX_BODY_BYTES = 8 * 1024 * 1024
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
-_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _log = structlog.get_logger(__name__)
 _seconds = Histogram("http_request_seconds", "Time to answer, by route template", ["method", "route", "status"])
@@ -89,7 +90,16 @@ def create_app(
                 await stack.enter_async_context(enter(app))
             yield
 
-    app = _App(title=title, version=version, description=description, lifespan=lifespan, redirect_slashes=False)
+    # FastAPI's own spans would tell paths and query strings: ours are made in `_Edge`.
+    untold = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
+    app = _App(
+        title=title,
+        version=version,
+        description=description,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        telemetry=untold,
+    )
     app.state.service_keys = tuple(service_keys)
     app.state.trust = None
     app.state.readiness = dict(readiness or {})
@@ -128,8 +138,10 @@ async def _missing(name: str, check: Check) -> tuple[None, str, str] | None:
         async with asyncio.timeout(READINESS_SECONDS):
             await check()
     except Exception as error:  # noqa: BLE001  whatever is wrong with it, it is not ready
+        service_ready.labels(name).set(0)
         _log.warning("not ready", check=name, reason=repr(error))
         return None, name, type(error).__name__
+    service_ready.labels(name).set(1)
     return None
 
 
@@ -151,14 +163,12 @@ class _Edge:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-correlation-id", "")
-        # It goes into logs and events: what looks like a credential is none.
-        is_good = _CORRELATION_ID.match(given) and redact_text(given) == given
-        correlation_id = given if is_good else str(new_id())
+        correlation_id = _correlation_id(headers)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
         started_at = time.perf_counter()
         status, body_bytes = 0, 0
+        origins = ({"traceparent": headers.get("traceparent", "")},)
 
         async def limited_receive() -> Message:
             nonlocal body_bytes
@@ -175,21 +185,32 @@ class _Edge:
                 MutableHeaders(scope=message)["X-Correlation-ID"] = correlation_id
             await send(message)
 
-        try:
-            length = headers.get("content-length", "")
-            if length.isdigit() and int(length) > self._max_body_bytes:
-                await self._too_large().response()(scope, receive, tagged_send)
-            else:
-                await self._app(scope, limited_receive, tagged_send)
-        except Exception as error:
-            if status:  # half an answer is out: only cutting the connection can tell
-                raise
-            await _unexpected(error).response()(scope, receive, tagged_send)
-        finally:
-            _observe(scope, status, time.perf_counter() - started_at)
+        with nullcontext() if scope["path"] in PROBES else tracing.span("HTTP", "SERVER", None, origins) as span:
+            try:
+                length = headers.get("content-length", "")
+                if length.isdigit() and int(length) > self._max_body_bytes:
+                    await self._too_large().response()(scope, receive, tagged_send)
+                else:
+                    await self._app(scope, limited_receive, tagged_send)
+            except Exception as error:
+                if status:  # half an answer is out: only cutting the connection can tell
+                    raise
+                await _unexpected(error).response()(scope, receive, tagged_send)
+            finally:
+                _observe(scope, status, time.perf_counter() - started_at, span)
 
     def _too_large(self) -> Problem:
         return Problem(413, f"The body exceeds {self._max_body_bytes} bytes; send less at a time.")
+
+
+def _correlation_id(headers: Headers) -> str:
+    """What the caller calls it, or else the trace that the caller is in, or else a new one."""
+    given = tracing.given_in(headers)
+    # It goes into logs and events: what looks like a credential is none.
+    if given is not None and redact_text(given) == given:
+        return given
+    parent = tracing.parent_in(headers.get("traceparent", ""))
+    return parent[0] if parent else str(new_id())
 
 
 def _unexpected(error: Exception) -> Problem:
@@ -200,10 +221,15 @@ def _unexpected(error: Exception) -> Problem:
     return Problem(500, "This is our mistake; it is logged under the correlation id.")
 
 
-def _observe(scope: Scope, status: int, seconds: float) -> None:
+def _observe(scope: Scope, status: int, seconds: float, span: Span | None) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
     method = scope["method"] if scope["method"] in _METHODS else "other"
     _seconds.labels(method, route, status).observe(seconds)
+    if span is not None:
+        span.update_name(f"{method} {route}")
+        span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            span.set_status(StatusCode.ERROR)
     # A log line costs as much as a small request: what went well is counted above, and told at the level debug.
     level = logging.DEBUG if status < HTTPStatus.BAD_REQUEST or route in PROBES else logging.INFO
     if logging.getLogger(__name__).isEnabledFor(level):

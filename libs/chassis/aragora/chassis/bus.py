@@ -19,18 +19,19 @@ def connect_bus(url: str, user: str | None, password: str | None, account: Accou
     """A connection that is not yet open, and that reconnects for ever.
 
     Args:
-        url: of the bus.
+        url: of the bus, or of each of its servers, separated by commas.
         user: its user there; None where the bus asks for none.
         password: the user's.
         account: whose inbox prefix answers come back on.
         **policy: further arguments of `NatsBroker`, such as those of `consume.consume_policy`.
     """
     return NatsBroker(
-        url,
+        url.split(","),
         security=None if user is None else SASLPlaintext(username=user, password=password or ""),
         inbox_prefix=account.inbox_prefix,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
+        ping_interval=5,  # a server that vanished without a word is left after three of them
         logger=None,
         error_cb=_log_error,
         graceful_timeout=20,

@@ -17,6 +17,7 @@ Handlers get the bytes of a message as they came, and decode them: what cannot b
 
 import asyncio
 import copy
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from types import TracebackType
 from typing import Any, TypedDict
 
 import nats.errors
+import nats.js.errors
 import structlog
 from faststream import AckPolicy, BaseMiddleware, ContextRepo, StreamMessage
 from faststream.nats import NatsBroker
@@ -32,7 +34,7 @@ from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from aragora.chassis import dead_letters, sql
+from aragora.chassis import dead_letters, metrics, sql, tracing
 from aragora.chassis.dead_letters import Letter
 from aragora.chassis.sql import Pool
 from aragora.chassis.transient import is_transient
@@ -40,7 +42,10 @@ from aragora.chassis.transient import is_transient
 MAX_ATTEMPTS = 5
 DELAYS_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0)
 TRANSIENT_DELAY_SECONDS = 2.0
+NO_LEADER_SECONDS = 0.2
 MAX_REASON_LENGTH = 2000
+MAX_NAMED = 10
+"""Correlation ids in one line of the log."""
 
 _log = structlog.get_logger(__name__)
 queries = sql.load("aragora.chassis")
@@ -59,10 +64,15 @@ async def _fetch_with_its_own_timeout(
 
     nats-py 2.16 raises Python's where hardly any time is left. FastStream 0.7.8 does not expect that in a batch: its
     task dies with the messages it holds, and they come again only after the consumer's `ack_wait`.
+
+    A consumer without a leader refuses at once. FastStream would drop what it holds, and ask again without a pause.
     """
     try:
         return await _fetch(subscription, batch, timeout, heartbeat)
     except TimeoutError as error:
+        raise nats.errors.TimeoutError from error
+    except nats.js.errors.ServiceUnavailableError as error:
+        await asyncio.sleep(NO_LEADER_SECONDS)
         raise nats.errors.TimeoutError from error
 
 
@@ -151,8 +161,18 @@ class _Redelivery(BaseMiddleware):
         self._delays_seconds = delays_seconds
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
+        messages = _listed(msg.raw_message)
+        consumer, origins = messages[0].metadata.consumer, map(_origin, messages)
+        about: tracing.Attributes = {"messaging.system": "nats", "messaging.batch.message_count": len(messages)}
         try:
-            return await call_next(msg)
+            with (
+                metrics.handler_seconds.labels(consumer).time(),
+                tracing.continuing(f"{consumer} process", "CONSUMER", origins, about),
+            ):
+                handled = await call_next(msg)
+                if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
+                    _log.debug("handled", consumer=consumer, messages=len(messages))
+                return handled
         except Exception as error:
             if not isinstance(msg.raw_message, list) or len(msg.raw_message) == 1 or is_transient(error):
                 raise
@@ -175,8 +195,7 @@ class _Redelivery(BaseMiddleware):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> bool:
-        received: Any = self.msg
-        messages = received if isinstance(received, list) else [received]
+        messages = _listed(self.msg)
         if exc_val is None:
             for message in _unsettled(messages):
                 await message.ack()
@@ -189,19 +208,25 @@ class _Redelivery(BaseMiddleware):
         if not messages:
             return
         delays: list[float | None] = [TRANSIENT_DELAY_SECONDS] * len(messages)
+        outcome = "transient"
         if not is_transient(error):
             try:
                 attempts = await self._count(messages, error)
             except Exception as failure:  # noqa: BLE001  a database that is away must not end the redelivery
                 _log.warning("a failed delivery was not counted", reason=repr(failure))
             else:
-                delays = [self._delay_after(count) for count in attempts]
+                delays, outcome = [self._delay_after(count) for count in attempts], "retried"
         for message, delay in zip(messages, delays, strict=True):
             if delay is None:
                 await message.term()
             else:
                 await message.nak(delay * random.uniform(0.8, 1.2))  # noqa: S311
-        _log.warning("delivery failed", messages=len(messages), dead=delays.count(None), reason=repr(error))
+        dead, consumer = delays.count(None), messages[0].metadata.consumer
+        metrics.deliveries_failed.labels(consumer, outcome).inc(len(messages) - dead)
+        metrics.deliveries_failed.labels(consumer, "dead").inc(dead)
+        given = sorted({one for one in map(tracing.given_in, map(_origin, messages)) if one})[:MAX_NAMED]
+        named = {"correlation_id": given[0]} if len(given) == 1 else {"correlation_ids": given}
+        _log.warning("delivery failed", messages=len(messages), dead=dead, reason=repr(error), **named)
 
     def _delay_after(self, attempts: int) -> float | None:
         if attempts >= self._max_attempts:
@@ -230,6 +255,17 @@ class _Redelivery(BaseMiddleware):
             ]
             await dead_letters.record(conn, letters)
         return [counts[where] for where in came_from]
+
+
+def _origin(message: Msg) -> tracing.Headers:
+    headers = message.headers or {}
+    if tracing.CORRELATION_HEADER not in headers and (given := tracing.correlation_in(message.data)):
+        return {**headers, tracing.CORRELATION_HEADER: given}
+    return headers
+
+
+def _listed(received: Any) -> list[Msg]:
+    return received if isinstance(received, list) else [received]
 
 
 def _unsettled(messages: Sequence[Msg]) -> list[Msg]:

@@ -14,6 +14,8 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from aragora.chassis import tracing
+
 MAX_TOGETHER = 500
 MAX_WAITING = 10_000
 NOT_KNOWN = b""
@@ -66,11 +68,12 @@ class _Questions:
             self._answering = None
 
     async def _answer(self, asked: Sequence[Msg]) -> None:
-        try:
-            replies = await self._answers([message.data for message in asked])
-        except Exception:  # noqa: BLE001  whoever asks must hear that there is no answer
-            _log.exception("questions_not_answered", subject=self._subject)
-            replies = [NOT_KNOWN] * len(asked)
+        with tracing.continuing(self._subject, "SERVER", [message.headers or {} for message in asked]):
+            try:
+                replies = await self._answers([message.data for message in asked])
+            except Exception:  # noqa: BLE001  whoever asks must hear that there is no answer
+                _log.exception("questions_not_answered", subject=self._subject)
+                replies = [NOT_KNOWN] * len(asked)
         for message, reply in zip(asked, replies, strict=True):
             await self._reply(message, reply)
 

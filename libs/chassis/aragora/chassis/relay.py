@@ -9,14 +9,14 @@ import asyncio
 import json
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import asyncpg
 import structlog
 
-from aragora.chassis import sql
+from aragora.chassis import metrics, sql, tracing
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts.envelope import Envelope, source_of, subject_for
 
@@ -67,6 +67,7 @@ class Relay:
                         await self._publish_from(conn)
             except Exception as error:  # noqa: BLE001  a relay that gives up would be an outage nobody sees
                 failures += 1
+                metrics.relay_failures.inc()
                 seconds = backoff(failures)
                 _log.warning("relay interrupted; trying again", seconds=round(seconds, 1), reason=repr(error))
             await _wait(self._stopping, seconds)
@@ -84,6 +85,8 @@ class Relay:
                 if published:
                     orgs, positions = zip(*((row["org_id"], row["position"]) for row in published), strict=True)
                     await conn.execute(queries.delete_published, orgs, positions)
+                    for event, count in Counter(row["type"].split(".")[2] for row in published).items():
+                        metrics.published.labels(event).inc(count)
                 failures = failures + 1 if len(published) < len(rows) else 0
                 if self._stopping.is_set() and (failures or len(rows) < BATCH):
                     return
@@ -101,16 +104,29 @@ class Relay:
             streams[row["org_id"], row["stream"]].append(row)
         published: list[asyncpg.Record] = []
 
+        failed: list[tuple[str, Exception]] = []
+
         async def publish(stream: list[asyncpg.Record]) -> None:
             for row in stream:
-                subject = subject_for(row["type"], row["org_id"])
-                await self._publish(subject, _envelope(row).to_json(), {"Nats-Msg-Id": str(row["id"])})
+                try:
+                    await self._publish_row(row)
+                except Exception as error:  # noqa: BLE001  the other streams go on
+                    failed.append((row["correlation_id"], error))
+                    return
                 published.append(row)
 
-        failed = [one for one in await asyncio.gather(*map(publish, streams.values()), return_exceptions=True) if one]
+        await asyncio.gather(*map(publish, streams.values()))
         if failed:
-            _log.warning("events not published; trying again", streams=len(failed), reason=repr(failed[0]))
+            metrics.relay_failures.inc()
+            given, reason = failed[0][0], repr(failed[0][1])
+            _log.warning("events not published; trying again", streams=len(failed), reason=reason, correlation_id=given)
         return published
+
+    async def _publish_row(self, row: asyncpg.Record) -> None:
+        event, origin = row["type"].split(".")[2], {tracing.CORRELATION_HEADER: row["correlation_id"]}
+        with tracing.continuing(f"{event} publish", "PRODUCER", [origin]):
+            headers = {"Nats-Msg-Id": str(row["id"]), **tracing.outgoing()}
+            await self._publish(subject_for(row["type"], row["org_id"]), _envelope(row).to_json(), headers)
 
     def _woken(self, *_: object) -> None:
         self._wake.set()

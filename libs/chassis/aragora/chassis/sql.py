@@ -18,6 +18,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 # asyncpg's types are generic in its stubs only, hence the strings. A connection may be one's own or lent by a pool.
 
 _SECTION = re.compile(r"^-- name:(.*)$", re.MULTILINE)
+_names: dict[str, str] = {}
 
 
 class Queries:
@@ -33,6 +34,7 @@ class Queries:
             if name in self._sql:
                 raise ValueError(f"{source}: two queries are called {name!r}; rename one")
             self._sql[name] = sql
+            _names[sql] = name
 
     def __getattr__(self, name: str) -> str:
         try:
@@ -42,6 +44,11 @@ class Queries:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._sql.items())
+
+
+def name_of(statement: str) -> str | None:
+    """The name of a query that some file holds, as a trace calls it; None for any other statement."""
+    return _names.get(statement)
 
 
 def load(package: str, file: str = "sql/queries.sql") -> Queries:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from aragora.chassis import sql
+from aragora.chassis import sql, tracing
 from aragora.chassis.sql import Connection
 from aragora.contracts.envelope import DomainEvent, restore
 from aragora.contracts.ids import new_id
@@ -51,7 +51,7 @@ async def append(
 ) -> list[Recorded]:
     """Appends to a stream that has `expected_version` events (0: none), in the caller's transaction and one round trip.
 
-    Without a `correlation_id` the events start a correlation of their own.
+    Without a `correlation_id` the events have the current one; where there is none, they start one of their own.
 
     Raises:
         VersionConflict: the stream has another number of events.
@@ -61,7 +61,7 @@ async def append(
     ids = [new_id() for _ in events]
     types = [event.type_name for event in events]
     fields = [event.model_dump_json() for event in events]
-    traced = (occurred_at, correlation_id or str(ids[0]), causation_id)
+    traced = (occurred_at, correlation_id or tracing.correlation_id() or str(ids[0]), causation_id)
     conflict = f"{stream} no longer has {expected_version} events: load it and decide again"
     try:
         rows = await conn.fetch(queries.append_events, org_id, stream, expected_version, ids, types, fields, *traced)
@@ -94,7 +94,8 @@ async def append_each(
     types = [event.type_name for event in appended]
     fields = [event.model_dump_json() for event in appended]
     try:
-        await conn.execute(queries.append_each, orgs, streams, ids, types, fields, occurred_at)
+        traced = (occurred_at, tracing.correlation_id())
+        await conn.execute(queries.append_each, orgs, streams, ids, types, fields, *traced)
     except asyncpg.UniqueViolationError as error:
         raise VersionConflict("somebody else appended to one of the streams: roll back and do it again") from error
 

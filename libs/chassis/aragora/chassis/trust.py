@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from aragora.billing.api_keys import digest_of, has_key_form
 from aragora.billing.expiring import Expiring
 from aragora.billing.jwt_auth import JWTConfig, TokenBlacklist
+from aragora.chassis import tracing
 from aragora.chassis.following import follow
 from aragora.chassis.problems import Problem
 from aragora.contracts.envelope import decode
@@ -109,7 +110,8 @@ class Trust:
     async def _ask(self, digest: str) -> KeyVerdict | None:
         question = msgspec.json.encode(VerifyKey(digest=digest))
         try:
-            reply = await self._client.request(VERIFY_KEY, question, timeout=ASK_SECONDS)
+            with tracing.span(VERIFY_KEY, "CLIENT"):
+                reply = await self._client.request(VERIFY_KEY, question, ASK_SECONDS, headers=tracing.outgoing())
             verdict = _verdict.decode(reply.data)
         except (nats.errors.Error, msgspec.MsgspecError) as error:
             _log.warning("api_key_not_verified", reason=repr(error))

@@ -56,12 +56,18 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of the bus and the subjects it may publish and subscribe to. Its inbox is `_INBOX.<name>`."""
+    """A user of the bus and the subjects it may publish and subscribe to. Its inbox is `_INBOX.<name>`.
+
+    Who answers may publish to the inboxes of who may ask, not to whatever subject a question names for its answer:
+    with `$JS.API.STREAM.PURGE.…` for one, who asks would have had a service purge a stream.
+    """
 
     name: str
     description: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    publish_denied: tuple[str, ...] = ()
+    """What it may not publish although `publish` would allow it."""
 
     @property
     def inbox_prefix(self) -> str:
@@ -187,14 +193,26 @@ def _may_consume(consumer: Consumer) -> tuple[str, ...]:
     )
 
 
+def _may_answer(*askers: str) -> tuple[str, ...]:
+    return tuple(f"_INBOX.{asker}.>" for asker in ("operator", *askers))
+
+
 _MAY_VERIFY = (VERIFY_KEY, *(f"$JS.API.CONSUMER.CREATE.{EVENTS.name}.*.{subject}" for subject in REVOCATIONS))
-"""For whoever verifies credentials: ask about API keys, follow revocations."""
+"""For whoever verifies credentials: ask about API keys, follow revocations with consumers of one's own."""
+_DECLARED = tuple(f"$JS.API.CONSUMER.CREATE.{each.stream}.{each.name}.>" for each in CONSUMERS)
+"""To create a consumer that is there is to change what it gets: the declared ones are not for those who follow."""
 
 AUTH = Account(
     name="auth",
     description="The auth service, API and worker",
-    publish=("events.auth.*.*", *_may_consume(AUTH_ENTITLEMENTS), *_MAY_VERIFY),
+    publish=(
+        "events.auth.*.*",
+        *_may_consume(AUTH_ENTITLEMENTS),
+        *_MAY_VERIFY,
+        *_may_answer("auth", "metering", "billing", "notifier"),
+    ),
     subscribe=("_INBOX.auth.>", "rpc.auth.*"),
+    publish_denied=_DECLARED,
 )
 METERING = Account(
     name="metering",
@@ -209,8 +227,10 @@ METERING = Account(
             for subject in _may_consume(consumer)
         ),
         *_MAY_VERIFY,
+        *_may_answer("publisher"),
     ),
     subscribe=("_INBOX.metering.>", "rpc.metering.*"),
+    publish_denied=_DECLARED,
 )
 BILLING = Account(
     name="billing",
@@ -221,7 +241,8 @@ BILLING = Account(
         *_may_consume(BILLING_USAGE_PERIODS),
         *_MAY_VERIFY,
     ),
-    subscribe=("_INBOX.billing.>", "rpc.billing.*"),
+    subscribe=("_INBOX.billing.>",),
+    publish_denied=_DECLARED,
 )
 NOTIFIER = Account(
     name="notifier",
@@ -233,8 +254,10 @@ NOTIFIER = Account(
         READ_MESSAGE,
         READ_CONTACTS,
         *_MAY_VERIFY,
+        *_may_answer("metering"),
     ),
     subscribe=("_INBOX.notifier.>", "rpc.notifier.*"),
+    publish_denied=_DECLARED,
 )
 ACCOUNTS = (
     Account(

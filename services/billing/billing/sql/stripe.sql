@@ -112,3 +112,10 @@ SELECT EXISTS (SELECT FROM billing_terms WHERE org_id = $1 AND starts_on <= $2 A
 
 -- name: is_paid
 SELECT EXISTS (SELECT FROM subscriptions WHERE org_id = $1 AND payment_reference IS NOT NULL)
+
+-- name: read_waiting
+-- By the indexes of what is pending.
+SELECT e.waiting, coalesce(extract(epoch FROM clock_timestamp() - e.since), 0) AS events_seconds,
+       i.waiting AS pending, coalesce(extract(epoch FROM clock_timestamp() - i.since), 0) AS intents_seconds
+FROM (SELECT count(*) AS waiting, min(received_at) AS since FROM stripe_events WHERE state = 'pending') AS e,
+     (SELECT count(*) AS waiting, min(requested_at) AS since FROM stripe_intents WHERE state = 'pending') AS i

@@ -214,8 +214,10 @@ WITH named AS (
     SELECT s.org_id, s.month, h.user_id, h.meter, sum(h.amount) AS amount
     FROM settled AS s, jsonb_to_recordset(s.holds) AS h (user_id text, meter text, amount numeric)
     GROUP BY 1, 2, 3, 4
+), lowered AS (
+    UPDATE limit_holds AS h
+    SET held = h.held - freed.amount
+    FROM freed
+    WHERE h.org_id = freed.org_id AND h.month = freed.month AND h.user_id = freed.user_id AND h.meter = freed.meter
 )
-UPDATE limit_holds AS h
-SET held = h.held - freed.amount
-FROM freed
-WHERE h.org_id = freed.org_id AND h.month = freed.month AND h.user_id = freed.user_id AND h.meter = freed.meter
+SELECT count(*)::integer FROM settled

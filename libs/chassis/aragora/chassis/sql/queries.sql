@@ -20,7 +20,7 @@ WITH incoming AS (
     INSERT INTO events (org_id, stream, version, id, type, data, occurred_at, correlation_id)
     SELECT org_id, stream,
            place + coalesce((SELECT max(e.version) FROM events e WHERE e.org_id = i.org_id AND e.stream = i.stream), 0),
-           id, type, data::jsonb, $6, id::text
+           id, type, data::jsonb, $6, coalesce($7, id::text)
     FROM incoming i ORDER BY n
     RETURNING org_id, position
 ), queued AS (
@@ -32,9 +32,11 @@ SELECT pg_notify('outbox', '')
 SELECT version, type, data::text FROM events WHERE org_id = $1 AND stream = $2 ORDER BY version
 
 -- name: fetch_unpublished
+-- FOR UPDATE makes this a transaction that writes, and ends only when a synchronous standby has it and all before it. A
+-- command that gave up waiting for the standby is seen at once by who only reads: a failover would undo what was said.
 SELECT e.org_id, e.position, e.stream, e.id, e.type, e.data::text, e.occurred_at, e.correlation_id, e.causation_id
 FROM outbox o JOIN events e ON e.org_id = o.org_id AND e.position = o.position
-ORDER BY o.position LIMIT $1
+ORDER BY o.position LIMIT $1 FOR UPDATE OF o
 
 -- name: delete_published
 DELETE FROM outbox o USING unnest($1::text[], $2::bigint[]) AS p (org_id, position)
@@ -84,3 +86,11 @@ FROM dead_letters WHERE id = $1
 
 -- name: resolve_letter
 UPDATE dead_letters SET status = $2, resolved_at = $3, resolved_by = $4 WHERE id = $1 AND status = 'open' RETURNING id
+
+-- name: read_waiting
+-- By the indexes, over what waits and not over what was done: the outbox up to $1, dead letters up to $2.
+SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS unpublished) AS events,
+       coalesce((SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)
+                 FROM outbox o JOIN events e ON e.org_id = o.org_id AND e.position = o.position
+                 ORDER BY o.position LIMIT 1), 0) AS oldest_seconds,
+       (SELECT count(*) FROM (SELECT FROM dead_letters WHERE status = 'open' LIMIT $2) AS open_letters) AS letters

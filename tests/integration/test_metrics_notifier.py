@@ -1,0 +1,106 @@
+"""What the notifier says about itself, after each thing has happened once."""
+
+import asyncio
+from ipaddress import ip_network
+
+import pytest
+from mailing_world import MailingWorld, limit, unpriced
+from metrics_said import Said, grown, said_here, wrong_in
+from webhook_lanes import LanesWorld
+from webhook_receiver import Receiver
+
+from aragora.chassis.sql import Pool
+from aragora.contracts.events import PLATFORM
+from notifier import metrics, schedule
+from notifier.mailing import send_due
+from notifier.smtp import MailServerAway
+
+HERE = (ip_network("127.0.0.0/8"),)
+KINDS = ("delivered", "retried", "given_up", "away")
+
+
+def outcomes(before: Said, channel: str) -> list[float]:
+    return [grown(before, "notifier_deliveries_total", channel=channel, outcome=value) for value in KINDS]
+
+
+async def queues(pool: Pool, world: MailingWorld | LanesWorld) -> dict[str, tuple[float, float]]:
+    """What is due, and for how long: whole seconds."""
+    clock = world.world.clock if isinstance(world, MailingWorld) else world.clock
+    async with pool.acquire() as connection:
+        await metrics.read_queues(connection, clock)
+    messages, seconds = (
+        {sample.labels["queue"]: sample.value for family in gauge.collect() for sample in family.samples}
+        for gauge in metrics.gauges
+    )
+    return {queue: (messages[queue], seconds[queue] // 1) for queue in messages if messages[queue]}
+
+
+async def test_mail(office: MailingWorld, org: str):
+    before = said_here()
+    address = office.world.book.add(org, "u1", "owner")
+    event_id = await office.hear(limit(80), org)
+    await office.hear(limit(80), org, event_id)
+    assert grown(before, "notifier_alerts_total", kind="limit.reached") == 1
+    await office.send()
+    assert outcomes(before, "email") == [1, 0, 0, 0]
+    office.server.answers[address] = ["450 4.2.0 later", "550 5.1.1 No such user"]
+    await office.hear(limit(90), org)
+    await office.send()
+    assert outcomes(before, "email") == [1, 1, 0, 0]
+    office.pass_time(hours=1)
+    await office.send()
+    assert outcomes(before, "email") == [1, 1, 1, 0]
+    assert grown(before, "notifier_delivery_seconds", "count", channel="email") == 3
+    await office.world.pool.execute("TRUNCATE suppressed_addresses")
+    await office.hear(limit(100), org)
+    office.server.password = "another one"
+    await office.room.post.close()
+    with pytest.raises(MailServerAway):
+        await send_due(office.room, asyncio.Event())
+    assert outcomes(before, "email") == [1, 1, 1, 1]
+    assert wrong_in(said_here()) == []
+
+
+async def test_queues_of_mail(office: MailingWorld, org: str):
+    pool = office.world.pool
+    assert await queues(pool, office) == {}
+    office.world.book.add(org, "u1", "owner")
+    await office.hear(limit(80), org)
+    await office.hear(unpriced("acme-1"), org)
+    assert await queues(pool, office) == {"mail": (1, 0)}
+    office.pass_time(days=2)
+    found = await queues(pool, office)
+    assert (found["mail"][0], found["digests"][0]) == (1, 1)
+    assert found["mail"][1] in (172_800, 172_801)
+    await pool.execute(
+        "INSERT INTO unaddressed_alerts (org_id, alert_id, topic_rank, expires_at, queued_at) "
+        "VALUES ($1, uuidv7(), 0, $2, $2::timestamptz - interval '1 minute')", org, office.now,
+    )  # fmt: skip
+    assert (await queues(pool, office))["alerts"] in ((1, 60), (1, 61))
+
+
+async def test_webhooks(webhooks: LanesWorld, hook: Receiver, org: str):
+    before = said_here()
+    await webhooks.endpoint(hook.url, org)
+    await webhooks.endpoint(hook.url, PLATFORM, "operator")
+    await webhooks.tell(org, 2)
+    assert await queues(webhooks.pool, webhooks) == {"webhooks": (2, 0)}
+    async with webhooks.work(networks=HERE):
+        await webhooks.settled(["delivered"] * 2, org)
+        await webhooks.settled(["delivered"] * 2, PLATFORM, "operator")
+        assert (outcomes(before, "webhook"), outcomes(before, "operator")) == ([2, 0, 0, 0], [2, 0, 0, 0])
+        hook.status = 503
+        await webhooks.tell(org)
+        await webhooks.failures(1, org)
+        assert outcomes(before, "webhook") == [2, 1, 0, 0]
+    webhooks.clock.advance(schedule.WAITS[0])
+    assert (await queues(webhooks.pool, webhooks))["failing_webhooks"][0] == 2  # the operator's fails too
+    hook.status = 410
+    webhooks.clock.advance(schedule.GIVEN_UP_AFTER)
+    async with webhooks.work(networks=HERE):
+        await webhooks.settled(["delivered"] * 2 + ["failed", "skipped"], org)
+    assert outcomes(before, "webhook") == [2, 1, 1, 0]
+    assert grown(before, "notifier_delivery_seconds", "count", channel="webhook") == 4
+    assert grown(before, "notifier_endpoints_disabled_total") == 1
+    assert grown(before, "notifier_alerts_total", kind="endpoint.disabled") == 1
+    assert wrong_in(said_here()) == []
