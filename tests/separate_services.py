@@ -2,15 +2,17 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import httpx
 import servers
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from one_service import ALL_SCOPES, bearer, jwt_secret, service_keys
+from postgres_cluster import PostgresPair
 from servers import NATS_PASSWORDS, SMALL, eventually
 
 from standalone import machine
@@ -28,20 +30,34 @@ STEPS = ("postgres", "nats", "topology", *(f"{service}-migrate" for service in S
 
 
 class SeparateServices:
-    """Everything on servers of its own. `start` takes the steps in any order; a crashed process starts again."""
+    """Everything on servers of its own. `take` takes the steps in any order; a crashed process starts again.
 
-    def __init__(self, folder: Path, secret: str) -> None:
+    Args:
+        folder: for everything.
+        secret: what signs tokens.
+        postgres: other than a small one of its own.
+        environment: what all processes and migrations are told beside their settings.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        secret: str,
+        postgres: EmbeddedPostgres | PostgresPair | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.said: list[str] = []
         self._folder = folder
+        self._environment = dict(environment or {})
         self._databases = {service: Database(f"aragora_{service}", secrets.token_urlsafe()) for service in SERVICES}
-        self._postgres = EmbeddedPostgres(folder, secrets.token_urlsafe(), settings=SMALL, durable=False)
+        self._postgres = postgres or EmbeddedPostgres(folder, secrets.token_urlsafe(), settings=SMALL, durable=False)
         self._nats = EmbeddedNats(folder, NATS_PASSWORDS)
         self._secret = secret
         self._sealing_key = secrets.token_hex(32)
-        self._ports = {name: machine.free_port() for name in PROCESSES}
+        self._ports: dict[str, int] = {}
         self._databases_made = asyncio.Event()
         self._supervisors: dict[str, Supervisor] = {}
-        self.processes = {name: self._process(name) for name in PROCESSES}
+        self.processes = {name: self._process(name, self._environment) for name in PROCESSES}
 
     def _settings(self, service: str) -> dict[str, str]:
         return {
@@ -58,15 +74,20 @@ class SeparateServices:
         """A service's own database, as itself."""
         return self._postgres.url_of(self._databases[service])
 
-    def _process(self, name: str) -> PythonService:
-        service, _, role = name.partition("-")
+    def _process(self, name: str, environment: Mapping[str, str]) -> PythonService:
+        service, role = name.split("-")[:2]
+        self._ports[name] = machine.free_port()
         port = {"api": "ARAGORA_PORT", "worker": "ARAGORA_WORKER_PORT"}[role]
-        settings = self._settings(service) | {port: str(self._ports[name])}
+        settings = self._settings(service) | {port: str(self._ports[name]), **environment}
         return PythonService(name, self._folder, [service, role], settings)
+
+    def add(self, name: str, environment: Mapping[str, str]) -> None:
+        """One more process, such as `auth-api-next`, for `step` to start."""
+        self.processes[name] = self._process(name, environment)
 
     async def step(self, name: str) -> None:
         """Start a part. Returns when it works, or has noticed that something is not there yet: it crashed, or waits."""
-        if name in PROCESSES:
+        if name in self.processes:
             await self._supervise(name, self.processes[name])
             await eventually(lambda: self._came_to_something(name), 30, what=name)
         elif name == "postgres":
@@ -77,9 +98,9 @@ class SeparateServices:
             await self._supervise(name, self._nats)
         elif name == "topology":
             await eventually(self._topology_applied, 60)
-        elif not await self._migrated(name.partition("-")[0]):
+        elif not await self.migrated(name.partition("-")[0], self._environment):
             await self._databases_made.wait()
-            await eventually(lambda: self._migrated(name.partition("-")[0]), 60)
+            await eventually(lambda: self.migrated(name.partition("-")[0], self._environment), 60)
 
     async def take(self, steps: Sequence[str]) -> None:
         """Take steps in this order. Processes that come next to each other start side by side, and come to something
@@ -97,15 +118,23 @@ class SeparateServices:
                 if name in PROCESSES:
                     starting.append(step)
 
-    async def _supervise(self, name: str, process: PythonService | EmbeddedPostgres | EmbeddedNats) -> None:
+    async def start(self) -> None:
+        """Start everything in order: servers, jobs, processes. Returns when all can work."""
+        await self.step("postgres")
+        await self.step("nats")
+        await asyncio.gather(self.step("topology"), *(self.step(f"{service}-migrate") for service in SERVICES))
+        await asyncio.gather(*map(self.step, PROCESSES))
+        await self.ready()
+
+    async def _supervise(
+        self, name: str, process: PythonService | EmbeddedPostgres | PostgresPair | EmbeddedNats
+    ) -> None:
         self._supervisors[name] = Supervisor(self.said.append)
         await self._supervisors[name].start(process)
 
     async def _came_to_something(self, name: str) -> bool:
         crashed = any(line.startswith(f"{name} ended") for line in self.said)
-        return (
-            crashed or "bus_error" in self.log(name) or await answers(f"http://127.0.0.1:{self._ports[name]}/healthz")
-        )
+        return crashed or "bus_error" in self.log(name) or await answers(f"{self.url(name)}/healthz")
 
     async def _topology_applied(self) -> bool:
         try:
@@ -113,8 +142,10 @@ class SeparateServices:
         except (NatsError, OSError, TimeoutError):
             return False
 
-    async def _migrated(self, service: str) -> bool:
-        job = PythonService(f"{service}-migrate", self._folder, [service, "migrate"], self._settings(service))
+    async def migrated(self, service: str, environment: Mapping[str, str]) -> bool:
+        """Whether the service's migrations succeed now."""
+        settings = self._settings(service) | dict(environment)
+        job = PythonService(f"{service}-migrate", self._folder, [service, "migrate"], settings)
         try:
             return bool(await job.run_once())
         except StartFailed:
@@ -122,7 +153,7 @@ class SeparateServices:
 
     async def is_ready(self, name: str) -> bool:
         """Whether a process says that it can work."""
-        return await answers(f"http://127.0.0.1:{self._ports[name]}/readyz")
+        return await answers(f"{self.url(name)}/readyz")
 
     async def ready(self, names: Sequence[str] = PROCESSES) -> None:
         """Return when these processes can work."""
@@ -136,9 +167,20 @@ class SeparateServices:
         await process.wait()
         await self._supervisors.pop(name).stop()
 
+    async def restart_bus(self) -> None:
+        """Stop NATS in good order. Its supervisor starts it again, with a configuration written anew."""
+        again = "nats runs again."
+        before = self.said.count(again)
+        await self._nats.stop()
+        await eventually(lambda: self.said.count(again) > before, 30, what=again)
+
+    async def retire(self, name: str) -> None:
+        """SIGTERM a process: it finishes what it holds, and nobody starts it again."""
+        await self._supervisors.pop(name).stop()
+
     async def stop(self) -> None:
         """Stop everything: the processes, then their servers."""
-        for name in (*PROCESSES, "nats", "postgres"):
+        for name in (*self.processes, "nats", "postgres"):
             if name in self._supervisors:
                 await self._supervisors.pop(name).stop()
 
@@ -146,17 +188,31 @@ class SeparateServices:
         """What a process has logged."""
         return (self._folder / "logs" / f"{name}.log").read_text()
 
+    def url(self, name: str) -> str:
+        """Where a process answers."""
+        return f"http://127.0.0.1:{self._ports[name]}"
+
     def client(self, service: str) -> httpx.AsyncClient:
         """A client of a service's API, with a key that may do everything."""
-        url = f"http://127.0.0.1:{self._ports[f'{service}-api']}"
-        return httpx.AsyncClient(base_url=url, headers=bearer(ALL_SCOPES), timeout=10)
+        return httpx.AsyncClient(base_url=self.url(f"{service}-api"), headers=bearer(ALL_SCOPES), timeout=10)
+
+    @property
+    def operator_url(self) -> str:
+        """The bus, for its operator."""
+        return self._nats.url()
+
+    async def operator(self) -> Client:
+        """The bus as its operator sees it; to be closed."""
+        return await self._nats.connect()
 
 
 @asynccontextmanager
-async def separate_services() -> AsyncIterator[SeparateServices]:
-    """Nothing is started yet; whatever the test starts is stopped."""
+async def separate_services(
+    postgres: PostgresPair | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[SeparateServices]:
+    """Nothing is started yet; whatever the test starts is stopped. See `SeparateServices`."""
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(servers.scratch_dir())
-        parts = SeparateServices(folder, stack.enter_context(jwt_secret()))
+        parts = SeparateServices(folder, stack.enter_context(jwt_secret()), postgres, environment)
         stack.push_async_callback(parts.stop)
         yield parts
