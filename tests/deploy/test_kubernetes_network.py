@@ -26,6 +26,7 @@ FROM_OUTSIDE = {
     "production": {
         *(("ingress-nginx", f"{service}-api", 8000) for service in SERVICES),
         *(("monitoring", name, 8000) for name in PROCESSES),
+        ("monitoring", "nats", 7777),
         ("monitoring", "postgres", 9187),
         ("keda", "nats", 8222),
         ("cnpg-system", "postgres", 5432),

@@ -110,7 +110,7 @@ def test_monitors_see_every_process_once(production: Manifests):
     seen = [pod.name for one in services for pod in production.selected({"matchLabels": one["spec"]["selector"]})]
     for monitor in production.of("PodMonitor"):
         seen += [pod.name for pod in production.selected(monitor["spec"]["selector"])]
-    assert Counter(seen) == Counter(pod.name for pod in production.pods("Deployment"))
+    assert Counter(seen) == Counter(pod.name for pod in production.pods("Deployment", "StatefulSet"))
     endpoints = [
         each
         for one in production.of("ServiceMonitor", "PodMonitor")
