@@ -12,6 +12,7 @@ import pytest
 import servers
 from auth_platform import AuthPlatform, auth_platform
 from billing_platform import BillingPlatform, billing_platform
+from composed import Composed, composed
 from mailing_world import MailingWorld, mailing_world
 from metering_platform import MeteringPlatform, metering_platform
 from servers import PostgresServer
@@ -19,10 +20,10 @@ from webhook_lanes import LanesWorld, lanes_world
 from webhook_receiver import Receiver, receiver
 
 from aragora.chassis.migrate import migrate
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.ids import new_id
 from aragora_nats.configuration import STREAM_MAX_BYTES
 from aragora_nats.connecting import connect_once
+from aragora_nats.topology import apply_topology
 from standalone.nats import EmbeddedNats
 from standalone.postgres import EmbeddedPostgres
 
@@ -189,6 +190,13 @@ async def running_billing(
 ) -> AsyncIterator[BillingPlatform]:
     """Billing as it runs in production: an API process and a worker process, shared by a module's tests."""
     async with billing_platform(postgres_server, billing_template, nats_server) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def containers() -> AsyncIterator[Composed]:
+    """The platform in containers, which the tests of a run share."""
+    async with composed() as running:
         yield running
 
 

@@ -42,6 +42,7 @@ class Site:
     urls: Mapping[str, str]
     bus: Client
     client: httpx.AsyncClient
+    operator_email: str = OPERATOR_EMAIL
 
     @property
     def services(self) -> list[str]:
@@ -80,10 +81,10 @@ class Site:
 
     async def operator(self) -> Person:
         """The operator whom the first start has made."""
-        someone = Person("", "", OPERATOR_EMAIL, PASSWORD, "", "")
+        someone = Person("", "", self.operator_email, PASSWORD, "", "")
         found = await self.sign_in(someone)
         return Person(
-            found["user"]["user_id"], found["organization"]["org_id"], OPERATOR_EMAIL, PASSWORD,
+            found["user"]["user_id"], found["organization"]["org_id"], self.operator_email, PASSWORD,
             found["access_token"], found["refresh_token"],
         )  # fmt: skip
 

@@ -4,11 +4,12 @@ The routes are read from the applications. What is expected of each follows from
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
+from composed import Composed
 from every_route import CALLERS, applications, routes_of
-from every_route_table import TABLE
+from every_route_table import OPERATIONS, TABLE
 from every_route_world import World, make_world
 from httpx import Response
 from people import gateway_site, separate_site
@@ -28,6 +29,13 @@ async def apart() -> AsyncIterator[World]:
 async def together() -> AsyncIterator[World]:
     """All services behind one port."""
     async with gateway_site() as (site, _):
+        yield await make_world(site)
+
+
+@pytest.fixture(scope="module")
+async def contained(containers: Composed) -> AsyncIterator[World]:
+    """All services behind the gateway, in containers."""
+    async with containers.site() as site:
         yield await make_world(site)
 
 
@@ -51,11 +59,11 @@ def shape_of_401(answer: Response) -> bool:
     return answer.headers.get("WWW-Authenticate", "").startswith('Bearer realm="aragora"')
 
 
-async def walk(world: World, service: str, application: str) -> list[str]:
-    """Ask all routes of an application. What was answered otherwise than expected."""
+async def walk(world: World, service: str, routes: Collection[tuple[str, str]]) -> list[str]:
+    """Ask all of these routes. What was answered otherwise than expected."""
     wrong = []
     for route, entry in TABLE.items():
-        if route not in ROUTES[application]:
+        if route not in routes:
             continue
         for caller, answer in await ask_everybody(world, service, route):
             if answer.status_code not in entry.expected(caller):
@@ -79,9 +87,22 @@ async def ask_everybody(world: World, service: str, route: tuple[str, str]) -> l
 
 @pytest.mark.parametrize("service", SEPARATE)
 async def test_whoever_may_is_let_in_and_nobody_else(apart: World, service: str):
-    assert await walk(apart, service, service) == []
+    assert await walk(apart, service, ROUTES[service]) == []
 
 
 @pytest.mark.long
 async def test_behind_one_port_it_is_the_same(together: World):
-    assert await walk(together, "auth", "gateway") == []
+    assert await walk(together, "auth", ROUTES["gateway"]) == []
+
+
+@pytest.mark.compose
+async def test_in_containers_it_is_the_same(contained: World):
+    """But for what is the gateway's own: documents, and probes that nobody outside has any business with."""
+    own = {entry.route for entry in OPERATIONS} | {("POST", "/api/billing/stripe/reconcile")}  # there is a Stripe here
+    assert await walk(contained, "auth", set(ROUTES["gateway"]) - own) == []
+    for path, status in (("/", 302), ("/docs", 200), ("/healthz", 200), ("/readyz", 404), ("/metrics", 404)):
+        answer = await contained.site.client.get(contained.site.urls["auth"] + path)
+        assert answer.status_code == status, path
+    for service in SEPARATE:
+        document = await contained.site.client.get(f"{contained.site.urls[service]}/openapi/{service}.json")
+        assert {path for _, path in ROUTES[service]} > document.json()["paths"].keys() > {"/healthz"}

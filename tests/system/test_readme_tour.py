@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import servers
+from composed import Composed
 from servers import eventually
 
 from standalone import credentials, machine
@@ -24,9 +26,20 @@ BIN = Path(sys.executable).parent
 _BLOCK = re.compile(r"^```(bash|json|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Tour:
+    """Where the tour is followed: its variables, a folder for files, what is in the place of `.venv/bin`, the bus."""
+
+    environment: dict[str, str]
+    folder: Path
+    bin: Path
+    nats_url: str
+    publisher_password: str
+
+
 @pytest.fixture(scope="module")
-async def environment() -> AsyncIterator[dict[str, str]]:
-    """`aragora up` on a port and a directory of its own: the environment in which its tour is followed."""
+async def standalone() -> AsyncIterator[Tour]:
+    """`aragora up` on a port and a directory of its own."""
     async with servers.scratch_dir() as folder:
         port = machine.free_port()
         address = f"http://127.0.0.1:{port}"
@@ -47,7 +60,24 @@ async def environment() -> AsyncIterator[dict[str, str]]:
                     return await answers(f"{address}/readyz")
 
                 await eventually(ready, 60)
-            yield variables
+            bus = f"nats://127.0.0.1:{current_run(folder).nats_port}"
+            yield Tour(variables, folder, BIN, bus, credentials.read(folder).bus["publisher"])
+
+
+@pytest.fixture(scope="module")
+def contained(containers: Composed) -> Tour:
+    """The platform in containers."""
+    variables = {**containers.environment, "ARAGORA_URL": containers.url, "ARAGORA_DATA_DIR": str(containers.folder)}
+    variables["MAKEFLAGS"] = f"-- BIN={containers.folder / 'bin'}"
+    password = containers.made["NATS_PASSWORD_PUBLISHER"]
+    return Tour(variables, containers.folder, containers.folder / "bin", containers.nats_url, password)
+
+
+@pytest.fixture(params=["standalone", pytest.param("contained", marks=pytest.mark.compose)])
+def tour(request: pytest.FixtureRequest) -> Tour:
+    """Either."""
+    found: Tour = request.getfixturevalue(request.param)
+    return found
 
 
 async def end(up: asyncio.subprocess.Process) -> None:
@@ -63,30 +93,30 @@ def blocks() -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in _BLOCK.finditer(tour)]
 
 
-async def settings(environment: dict[str, str]) -> str:
+async def settings(tour: Tour) -> str:
     """What the tour's first block sets, as a script that sets it without asking again."""
-    return await what_it_sets(next(text for language, text in blocks() if language == "bash"), environment)
+    return await what_it_sets(next(text for language, text in blocks() if language == "bash"), tour)
 
 
-async def what_it_sets(block: str, environment: dict[str, str], known: str = "") -> str:
+async def what_it_sets(block: str, tour: Tour, known: str = "") -> str:
     """The variables and functions of a block, as a script that sets them without asking again."""
     variables = re.findall(r"^(?:export )?(\w+)=", block, re.MULTILINE)
     functions = re.findall(r"^(\w+)\(\) ", block, re.MULTILINE)
     told = "".join(f"declare -p {name}\n" for name in variables) + "".join(f"declare -f {name}\n" for name in functions)
-    printed = await shell(known + block + told, environment)
+    printed = await shell(known + block + told, tour)
     return printed if told else ""
 
 
-async def shell(script: str, environment: dict[str, str]) -> str:
+async def shell(script: str, tour: Tour, **more: str) -> str:
     """What the script prints. It may neither fail nor take long."""
-    here = script.replace("http://127.0.0.1:8000", environment["ARAGORA_URL"])
-    here = re.sub(r"(?<![\w/])\.venv/bin/", f"{BIN}/", here)  # unless a function that is carried along has it
+    here = script.replace("http://127.0.0.1:8000", tour.environment["ARAGORA_URL"])
+    here = re.sub(r"(?<![\w/])\.venv/bin/", f"{tour.bin}/", here)  # unless a function that is carried along has it
     process = await asyncio.create_subprocess_exec(
         "bash",
         "-euc",
         here,
         cwd=ROOT,
-        env=environment,
+        env=tour.environment | more,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -106,50 +136,46 @@ def shows(answer: Any, printed: Any) -> bool:
     return bool(answer == printed)
 
 
-async def test_the_tour_works_as_it_is_written(environment: dict[str, str]):
+async def test_the_tour_works_as_it_is_written(tour: Tour):
     found = blocks()
     assert [language for language, _ in found].count("json") >= 10
-    setting = await settings(environment)
+    setting = await settings(tour)
     for (language, text), (following, answer) in zip(found, [*found[1:], ("", "")], strict=True):
         if language == "bash" and following == "json":
             printed = json.loads(answer)
 
             async def as_printed(text: str = text, printed: Any = printed, setting: str = setting) -> bool:
                 # The totals follow within a moment, and every command of the tour may be repeated.
-                return shows(json.loads(await shell(setting + text, environment)), printed)
+                return shows(json.loads(await shell(setting + text, tour)), printed)
 
             await eventually(as_printed, 20, what=f"{text}\n{answer}")
         elif language == "bash":
-            setting += await what_it_sets(text, environment, setting)
+            setting += await what_it_sets(text, tour, setting)
 
 
-async def test_the_python_of_the_tour_works(environment: dict[str, str]):
+async def test_the_python_of_the_tour_works(tour: Tour):
     script = next(text for language, text in blocks() if language == "python")
-    (Path(environment["ARAGORA_DATA_DIR"]) / "tour.py").write_text(script)
-    printed = await shell(await settings(environment) + ".venv/bin/python $ARAGORA_DATA_DIR/tour.py", environment)
+    (tour.folder / "tour.py").write_text(script)
+    printed = await shell(await settings(tour) + ".venv/bin/python $ARAGORA_DATA_DIR/tour.py", tour)
     cost, totals = printed.splitlines()
     assert cost == "0.0165"
     assert re.fullmatch(r"\d+ \d+ [\d.]+", totals)
 
 
-async def test_the_python_of_the_guide_for_the_bus_works(environment: dict[str, str]):
-    folder = Path(environment["ARAGORA_DATA_DIR"])
+async def test_the_python_of_the_guide_for_the_bus_works(tour: Tour):
     (script,) = re.findall(
         r"^```python\n(.*?)^```$", (ROOT / "docs/publishing-on-the-bus.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    (folder / "guide.py").write_text(script)
+    (tour.folder / "guide.py").write_text(script)
     plan = (
         'curl -sf -X PUT $url/api/subscription/organizations/org_123/subscription -H "$auth" '
         "-H 'Content-Type: application/json' -d '{\"plan\": \"starter\"}' >/dev/null\n"
     )
-    bus = {
-        "NATS_URL": f"nats://127.0.0.1:{current_run(folder).nats_port}",
-        "NATS_PASSWORD": credentials.read(folder).bus["publisher"],
-    }
-    await shell(await settings(environment) + plan, environment)
+    await shell(await settings(tour) + plan, tour)
 
     async def goes_ahead() -> bool:
-        printed = await shell(".venv/bin/python $ARAGORA_DATA_DIR/guide.py", environment | bus)
+        bus = {"NATS_URL": tour.nats_url, "NATS_PASSWORD": tour.publisher_password}
+        printed = await shell(".venv/bin/python $ARAGORA_DATA_DIR/guide.py", tour, **bus)
         return printed.startswith("go ahead, and name ")
 
     await eventually(goes_ahead, 20)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from auth_platform import PASSWORD, Person, any_email
+from composed import Composed
 from people import ANYBODYS, Site, separate_site
 from separate_services import PROCESSES, SeparateServices
 
@@ -24,21 +25,42 @@ class Town:
     """Everybody there is: who may revoke, and what was revoked already."""
 
     site: Site
-    parts: SeparateServices
     owner: Person
     operator: Person
     good: list[str]
     revoked: list[str] = field(default_factory=list)
 
 
+async def found(site: Site) -> Town:
+    """An organization in which there is room for everybody."""
+    owner = await site.register()
+    await site.give_plan(owner, owner.org_id, "enterprise")
+    key, _ = await site.make_key(owner, owner.org_id, "usage.read")
+    return Town(site, owner, await site.operator(), [owner.access_token, key])
+
+
 @pytest.fixture(scope="module")
-async def town() -> AsyncIterator[Town]:
-    """Every service in processes of its own, and an organization in which there is room for everybody."""
-    async with separate_site() as (site, parts):
-        owner = await site.register()
-        await site.give_plan(owner, owner.org_id, "enterprise")
-        key, _ = await site.make_key(owner, owner.org_id, "usage.read")
-        yield Town(site, parts, owner, await site.operator(), [owner.access_token, key])
+async def apart() -> AsyncIterator[tuple[Site, SeparateServices]]:
+    """Every service in processes of its own."""
+    async with separate_site() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def parts(apart: tuple[Site, SeparateServices]) -> SeparateServices:
+    return apart[1]
+
+
+@pytest.fixture(scope="module")
+async def town(apart: tuple[Site, SeparateServices]) -> Town:
+    return await found(apart[0])
+
+
+@pytest.fixture(scope="module")
+async def contained(containers: Composed) -> AsyncIterator[Town]:
+    """Every service in containers."""
+    async with containers.site() as site:
+        yield await found(site)
 
 
 def test_no_service_is_left_out():
@@ -126,6 +148,15 @@ async def seconds_until_refused(site: Site, credentials: list[str]) -> float:
 
 
 async def test_a_revocation_is_known_to_all_services_within_a_second(town: Town):
+    await every_way_is_known_within_a_second(town)
+
+
+@pytest.mark.compose
+async def test_in_containers_it_is_the_same(contained: Town):
+    await every_way_is_known_within_a_second(contained)
+
+
+async def every_way_is_known_within_a_second(town: Town) -> None:
     prepared = [(way.__name__, await way(town)) for way in WAYS for _ in range(EACH)]
     assert len(prepared) >= 100
     waited = []
@@ -158,27 +189,29 @@ async def start_in_any_order(parts: SeparateServices, names: list[str]) -> None:
     await parts.ready(names)
 
 
-async def test_what_was_revoked_stays_so_when_everything_starts_again_and_auth_last(town: Town):
+async def test_what_was_revoked_stays_so_when_everything_starts_again_and_auth_last(
+    town: Town, parts: SeparateServices
+):
     assert town.revoked, "run the whole module"
     for name in PROCESSES:
-        await town.parts.kill(name)
-    await town.parts._supervisors.pop("nats").stop()
-    await town.parts.step("nats")
+        await parts.kill(name)
+    await parts._supervisors.pop("nats").stop()
+    await parts.step("nats")
     of_auth = [name for name in PROCESSES if name.startswith("auth-")]
-    await start_in_any_order(town.parts, [name for name in PROCESSES if name not in of_auth])
+    await start_in_any_order(parts, [name for name in PROCESSES if name not in of_auth])
     others = tuple(service for service in SERVICES if service != "auth")
     tokens = [one for one in town.revoked if not one.startswith("ara_")]
-    without = Town(town.site, town.parts, town.owner, town.operator, [town.owner.access_token], tokens)
+    without = Town(town.site, town.owner, town.operator, [town.owner.access_token], tokens)
     await everything_is_as_it_was(without, others)  # of keys nobody can say now whose they are
-    await start_in_any_order(town.parts, of_auth)
+    await start_in_any_order(parts, of_auth)
     await everything_is_as_it_was(town)
 
 
-async def test_what_is_revoked_while_the_bus_is_away_is_known_soon_after(town: Town):
+async def test_what_is_revoked_while_the_bus_is_away_is_known_soon_after(town: Town, parts: SeparateServices):
     credentials, sign_out = await signed_out(town)
     assert all([await town.site.opens(service, credentials[0]) for service in SERVICES])
-    await town.parts._supervisors.pop("nats").stop()
+    await parts._supervisors.pop("nats").stop()
     await sign_out()
     assert not await town.site.opens("auth", credentials[0]), "who revokes it knows without being told"
-    await town.parts.step("nats")
+    await parts.step("nats")
     await town.site.refused_everywhere(*credentials)

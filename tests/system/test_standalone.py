@@ -188,6 +188,7 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
                 ("announce",),
                 ("announce", "auth"),
                 ("messages",),
+                ("dead-letters", "--service", "billing", "list"),
                 ("topology", "apply"),
             )
         )
