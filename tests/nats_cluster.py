@@ -17,10 +17,10 @@ from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from servers import NATS_PASSWORDS, eventually
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import CONSUMERS, STREAMS
 from aragora_nats.configuration import Cluster, configuration
 from aragora_nats.connecting import connect_once
+from aragora_nats.topology import apply_topology
 from standalone import machine
 from standalone.child import Child, Program, log_for
 from standalone.nats import server_binary

@@ -22,11 +22,11 @@ from aragora.chassis import app as chassis_app
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.sql import Pool
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.envelope import DomainEvent, Envelope, decode, envelope, subject_for
 from aragora.contracts.ids import new_id
 from aragora_nats.configuration import STREAM_MAX_BYTES
 from aragora_nats.connecting import connect_once
+from aragora_nats.topology import apply_topology
 from notifier.main import lifespan, routers
 from notifier.settings import SERVICE, Settings
 

@@ -15,9 +15,9 @@ from nats.aio.client import Client
 from servers import PostgresServer
 
 from aragora.billing.jwt_auth import create_access_token
-from aragora.chassis.topology import apply_topology
 from aragora_nats.configuration import STREAM_MAX_BYTES
 from aragora_nats.connecting import connect_once
+from aragora_nats.topology import apply_topology
 from standalone import machine
 from standalone.service import PythonService
 

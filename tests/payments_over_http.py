@@ -14,9 +14,9 @@ from servers import PostgresServer
 
 from aragora.chassis import app as chassis_app
 from aragora.chassis.security import parse_service_keys
-from aragora.chassis.topology import apply_topology
 from aragora_nats.configuration import STREAM_MAX_BYTES
 from aragora_nats.connecting import connect_once
+from aragora_nats.topology import apply_topology
 from billing import main
 from billing.worker import now_utc
 from standalone.stripe_simulator.simulator import running_simulator

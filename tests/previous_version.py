@@ -21,7 +21,7 @@ print(json.dumps({name: importlib.import_module(name).__file__ for name in sys.a
 """
 APPLY_TOPOLOGY = """
 import asyncio, os, nats
-from aragora.chassis.topology import apply_topology
+from {module} import apply_topology
 async def apply():
     client = await nats.connect(os.environ["NATS_URL"])
     print(await apply_topology(client.jetstream(), replicas=1, max_bytes=int(os.environ["MAX_BYTES"])))
@@ -114,7 +114,9 @@ class PreviousVersion:
 
     def apply_topology(self, operator_url: str, max_bytes: int) -> None:
         """Make the streams and consumers that it declares."""
-        self.run(APPLY_TOPOLOGY, NATS_URL=operator_url, MAX_BYTES=str(max_bytes))
+        is_the_bus_own = (self.folder / "deploy/nats/aragora_nats/topology.py").exists()
+        module = "aragora_nats.topology" if is_the_bus_own else "aragora.chassis.topology"
+        self.run(APPLY_TOPOLOGY.format(module=module), NATS_URL=operator_url, MAX_BYTES=str(max_bytes))
 
     def bus_configuration(self, store_dir: str, port: int, passwords: Mapping[str, str]) -> str:
         """What it tells a NATS server: the users of then, and what they may do."""

@@ -6,7 +6,7 @@ import pytest
 from deploy.compose_file import DOCKER, SERVICES, is_sent, paths_of
 from every_route import applications, routes_of
 
-from aragora.chassis.app import PROBES
+from aragora.chassis.probes import PROBES
 
 DOCUMENTS = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 """Of one service each. The gateway has pages of its own, and leads to /openapi.json of each."""

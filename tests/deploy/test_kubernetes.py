@@ -8,7 +8,8 @@ from deploy.kustomization import OVERLAYS, SERVICES, Manifests, Pod, manifests, 
 from pydantic_settings import BaseSettings
 
 from aragora.billing import token_keys
-from aragora.chassis import app as chassis_app
+from aragora.chassis import probes
+from aragora.chassis.app import serve
 from aragora.contracts.topology import ACCOUNTS
 from aragora_nats import cli as nats_cli
 from billing.settings import CATALOGS, price_variable, read_catalog
@@ -122,18 +123,18 @@ def test_arguments_are_commands(rendered: Manifests):
 
 
 def test_probes_ask_what_is_answered_where_it_listens(rendered: Manifests):
-    routes = {route.path for route in chassis_app._probes.routes}  # type: ignore[attr-defined]
+    routes = {route.path for route in probes.router.routes}  # type: ignore[attr-defined]
     for pod in rendered.pods("Deployment"):
         container = pod.container
         assert container["ports"] == [{"name": "http", "containerPort": 8000}]
         asked = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
         assert all(each["port"] == "http" and each["path"] in routes for each in asked.values())
         assert asked["readinessProbe"]["path"] == "/readyz"
-        assert container["readinessProbe"]["timeoutSeconds"] > chassis_app.READINESS_SECONDS
+        assert container["readinessProbe"]["timeoutSeconds"] > probes.READINESS_SECONDS
 
 
 def test_who_is_stopped_has_the_time_that_it_takes(rendered: Manifests):
-    grace_seconds = (chassis_app.serve.__kwdefaults__ or {})["grace_seconds"]
+    grace_seconds = (serve.__kwdefaults__ or {})["grace_seconds"]
     for pod in rendered.pods("Deployment"):
         drain_seconds = int(rendered.settings(pod)["ARAGORA_DRAIN_SECONDS"])
         assert drain_seconds + grace_seconds + LANES_DRAIN_SECONDS < pod.spec["terminationGracePeriodSeconds"]

@@ -5,7 +5,8 @@ import importlib
 import pytest
 from deploy.kustomization import OVERLAYS, SERVICES, Manifests, manifests
 
-from aragora.chassis.app import MAX_BODY_BYTES, PROBES
+from aragora.chassis.app import MAX_BODY_BYTES
+from aragora.chassis.probes import PROBES
 
 NGINX = "nginx.ingress.kubernetes.io"
 STREAM = "/api/subscription/alerts/{user_id}/stream"

@@ -9,6 +9,7 @@ import yaml
 from deploy.kustomization import KUBERNETES, OVERLAYS, ROOT, SERVICES, Manifests, Object, manifests, secrets_of
 
 from aragora.contracts.topology import CONSUMERS, METERING_WORKERS
+from billing.payments import TURNS
 from metering.limit_desk import LANES
 
 STEPS = ("ground", "jobs", "processes")
@@ -217,6 +218,7 @@ def test_pools_stay_below_what_postgres_takes(production: Manifests):
         module = {"api": "main", "worker": "worker"}[role]
         source = (ROOT / f"services/{service}/{service}/{module}.py").read_text()
         sizes = [LANES if size == "LANES" else int(size) for size in re.findall(r"max_size=(\w+)", source)]
+        sizes += [TURNS] * source.count("with paying_with(")
         assert sizes, name
         connections += replicas * sum(sizes)
     # While a deployment is rolled out it has one pod more; a relay listens on a connection of its pool.

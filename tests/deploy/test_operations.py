@@ -35,7 +35,7 @@ RULES = yaml.safe_load((ROOT / "deploy/observability/rules/aragora.yml").read_te
 ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "alert" in rule}
 TEXTS = [pytest.param(page, id=page.name if page.parent.name == "docs" else page.parent.name) for page in PAGES]
 OF_OTHERS = {
-    "held_by", "organizations_left", "org_123", "user_bob", "EVENT_ID", "LETTER_ID",
+    "held_by", "organizations_left", "org_123", "user_bob", "EVENT_ID",
     "aragora_nats", "aragora_postgres", "usage_events_2025_01",
     "pg_blocking_pids", "pg_ctl", "pg_dump", "pg_dumpall", "pg_locks", "pg_promote", "pg_reload_conf",
     "pg_replication_slots", "pg_rewind", "pg_stat_activity", "pg_terminate_backend", "pg_wal",

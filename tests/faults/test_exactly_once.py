@@ -19,8 +19,8 @@ import pytest
 from faults.storm import Storm, expected, projections
 from servers import scratch_dir
 
-from aragora.chassis import topology
 from aragora.contracts.topology import CONSUMERS, EVENTS
+from aragora_nats import topology
 from aragora_nats.configuration import STREAM_MAX_BYTES
 from metering import refold
 from standalone.nats import EmbeddedNats

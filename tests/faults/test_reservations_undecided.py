@@ -19,8 +19,10 @@ from limits import entitle, entitlements, limit
 from nats.aio.client import Client
 from one_service import ALL_SCOPES, bearer, jwt_secret, service_keys
 from servers import eventually, scratch_dir
+from usage import native
 
 from aragora.chassis.migrate import migrate
+from aragora.chassis.probes import READINESS_SECONDS
 from metering.limit_desk import DEADLINE_SECONDS
 from standalone import machine
 from standalone.nats import EmbeddedNats
@@ -32,6 +34,8 @@ Servers = tuple[Callable[[], Awaitable[EmbeddedPostgres]], Callable[[], Awaitabl
 
 ORG = "org_acme"
 RESERVE: dict[str, Any] = {"org_id": ORG, "operations": [{"provider": "openai"}]}
+READY_WITHOUT = {"status": "ready", "missing": ["postgres"]}
+READ_SECONDS = 25
 PATIENCE_SECONDS = DEADLINE_SECONDS + 2
 """The longest that anybody may wait for an answer, on a machine that others use too."""
 
@@ -116,6 +120,8 @@ async def test_without_postgres(private_postgres: Any, private_nats: Any, *, fai
         assert before.status_code == 201
         named = before.json()["reservation_id"]
         await api.postgres.kill()
+        assert await readiness(api) == READY_WITHOUT
+        assert (await api.ask("events", native(org_id=ORG))).status_code == 202
         await all_undecided(api, named, fail_open=fail_open)
         together = await asyncio.gather(*(api.ask("reservations", RESERVE) for _ in range(40)))
         assert {answer.status_code for answer in together} == {200 if fail_open else 503}
@@ -137,10 +143,30 @@ async def test_while_postgres_says_nothing_nobody_waits_for_long(private_postgre
             for count in (20, 1):  # the second finds no connection
                 together = await asyncio.gather(*(api.ask("reservations", RESERVE) for _ in range(count)))
                 assert {answer.status_code for answer in together} == {503}
+            assert (await api.ask("events", native(org_id=ORG))).status_code == 202
+            began = time.monotonic()
+            reading = asyncio.create_task(api.http.get("/api/usage/events", params={"org_id": ORG}))
+            for _ in range(2):
+                assert await readiness(api) == READY_WITHOUT
+            assert ((await reading).status_code, time.monotonic() - began < READ_SECONDS) == (503, True)
         finally:
             for each in paused:
                 os.kill(each.pid, signal.SIGCONT)
         await eventually(api.decides, 20)
+        await eventually(lambda: is_ready(api), 20)
+
+
+async def readiness(api: Api) -> Any:
+    """What it says of itself, in time, whatever its database does."""
+    began = time.monotonic()
+    answer = await api.http.get("/readyz")
+    assert time.monotonic() - began < READINESS_SECONDS + 1
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def is_ready(api: Api) -> bool:
+    return await readiness(api) == {"status": "ready"}
 
 
 async def test_without_nats_limits_are_decided_over_http_and_on_the_bus_again_afterwards(

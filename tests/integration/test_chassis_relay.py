@@ -13,6 +13,7 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 from servers import eventually
+from structlog.contextvars import bound_contextvars
 
 from aragora.chassis import inbox, relay
 from aragora.chassis.migrate import migrate
@@ -78,17 +79,10 @@ async def started(pool):
 
 
 async def add(pool, added, *numbers: int, org_id="o1", stream="a", version=0):
+    events, about = [added(n=n) for n in numbers], {"org_id": org_id, "occurred_at": NOW, "causation_id": "cause"}
     async with pool.acquire() as conn:
-        return await append(
-            conn,
-            f"{org_id}/{stream}",
-            version,
-            [added(n=n) for n in numbers],
-            org_id=org_id,
-            occurred_at=NOW,
-            correlation_id="c-1",
-            causation_id="cause",
-        )
+        with bound_contextvars(correlation_id="c-1"):
+            return await append(conn, f"{org_id}/{stream}", version, events, **about)
 
 
 async def emptied(pool) -> bool:

@@ -4,15 +4,16 @@ from typing import Any, ClassVar
 
 import asyncpg
 import pytest
+from structlog.contextvars import bound_contextvars
 
 from aragora.chassis import store
 from aragora.chassis.migrate import migrate
-from aragora.chassis.store import VersionConflict, append, decide_and_append, load
+from aragora.chassis.store import VersionConflict, append, append_each, decide_and_append, load
 from aragora.contracts import envelope
 from aragora.contracts.envelope import DomainEvent
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ABOUT: dict[str, Any] = {"org_id": "o1", "occurred_at": NOW, "correlation_id": "c-1"}
+ABOUT: dict[str, Any] = {"org_id": "o1", "occurred_at": NOW}
 
 
 @pytest.fixture
@@ -47,6 +48,18 @@ async def test_what_is_appended_is_loaded_in_order_and_queued(pool, added):
         queued = await conn.fetch("SELECT e.id, e.causation_id FROM outbox JOIN events e USING (org_id, position)")
         assert {row["id"] for row in queued} == {one.id for one in first + second}
         assert [row["causation_id"] for row in queued] == ["cause", "cause", None]
+
+
+async def test_events_have_the_current_correlation_id_or_begin_one(pool, added):
+    async with pool.acquire() as conn:
+        with bound_contextvars(correlation_id="order-17"):
+            await append(conn, "o1/a", 0, [added(n=1)], **ABOUT)
+            await append_each(conn, [("o1", "o1/b", added(n=2))], occurred_at=NOW)
+        alone = await append(conn, "o1/c", 0, [added(n=3), added(n=4)], **ABOUT)
+        await append_each(conn, [("o1", "o1/d", added(n=5))], occurred_at=NOW)
+        rows = await conn.fetch("SELECT id::text, correlation_id FROM events ORDER BY position")
+        given = [row["correlation_id"] for row in rows]
+        assert given == ["order-17"] * 2 + [str(alone[0].id)] * 2 + [rows[-1]["id"]]
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3])

@@ -7,8 +7,8 @@ import pytest
 from nats.aio.client import Client
 from servers import NATS_PASSWORDS
 
-from aragora.chassis.topology import apply_topology
 from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.topology import apply_topology
 from standalone.nats import EmbeddedNats
 from standalone.problems import StartFailed
 

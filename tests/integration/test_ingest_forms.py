@@ -18,10 +18,10 @@ from one_service import ALL_SCOPES, JSON, bearer, checked
 from servers import PostgresServer, eventually
 from usage import cloudevent, native
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import USAGE
 from aragora.contracts.usage import USAGE_RECORDED
 from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.topology import apply_topology
 from standalone.nats import EmbeddedNats
 
 URL = "/api/usage/events"

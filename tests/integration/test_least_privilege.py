@@ -18,7 +18,6 @@ from one_service import jwt_secret
 from servers import NATS_PASSWORDS, eventually
 from trust import bus_client, following
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.alerts import UNREAD_ALERTS
 from aragora.contracts.contacts import READ_CONTACTS
 from aragora.contracts.messages import READ_MESSAGE
@@ -34,6 +33,7 @@ from aragora.contracts.topology import (
     Account,
     Consumer,
 )
+from aragora_nats.topology import apply_topology
 from standalone.nats import EmbeddedNats
 
 STRANGERS = [account for account in ACCOUNTS if account.name != "operator"]
@@ -106,6 +106,7 @@ def forbidden_publishing(account: Account) -> list[str]:
         api += [f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{subject}" for subject in REVOCATIONS]
         if not owns(account, consumer):
             api += [verb.format(*where) for verb in USED]
+            subjects += [consumer.retries]
             subjects += [f"$JS.ACK.{consumer.stream}.{consumer.name}.1.1.1.1.0", f"$JS.ACK.{consumer.stream}.>"]
     return subjects + [f"$JS.API.{verb}" for verb in api]
 
@@ -173,6 +174,8 @@ async def test_what_an_account_needs_is_allowed(bus: EmbeddedNats, account: Acco
         await client.jetstream().publish(subject, b"{}")
     for consumer in (each for each in CONSUMERS if owns(account, each)):
         assert (await client.jetstream().consumer_info(consumer.stream, consumer.name)).name == consumer.name
+        for subject in consumer.subjects[len(consumer.filter_subjects) :]:
+            await client.jetstream().publish(subject, b"{}")
         filled = consumer.filter_subjects[0].replace("*", "org_a")
         operator = await bus.connect()
         await operator.jetstream().publish(filled, b"{}")

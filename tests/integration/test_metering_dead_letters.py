@@ -6,11 +6,14 @@ from typing import Any
 
 import asyncpg
 import httpx
+from contracts.schemas import example
 from metering_platform import MeteringPlatform
 from one_service import KEYS, bearer, checked
 from servers import eventually
 from usage import cloudevent, message
 
+from aragora.chassis import dead_letters
+from aragora.chassis.dead_letters import Letter
 from aragora.contracts.ids import new_id
 
 LETTERS = "/api/usage/dead-letters"
@@ -103,6 +106,21 @@ async def test_a_message_that_was_retried_twice_counts_once(platform: MeteringPl
     await platform.settled()
     summary = await platform.get(f"/api/usage/organizations/{org}/summary")
     assert summary.json()["data"]["total_events"] == 1
+
+
+async def test_an_event_of_another_service_is_followed_when_it_is_retried(platform: MeteringPlatform, org: str):
+    erased = json.dumps(example("aragora.auth.UserErased.v1")).encode()
+    connection = await asyncpg.connect(platform.database_url)
+    said = {f"events.auth.UserErased.{org}": erased, f"events.auth.MemberJoined.{org}": b"{}"}
+    kept = [Letter(subject=subject, payload=body, reason="r", org_id=org) for subject, body in said.items()]
+    await dead_letters.record(connection, kept)
+    heard, unheard = sorted(await letters(platform, org_id=org), key=lambda letter: letter["subject"], reverse=True)
+    assert (await act(platform, heard, "retry")).status_code == 202
+    await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM erased_people)"))
+    refused = await act(platform, unheard, "retry")
+    assert (refused.status_code, "discard the letter" in refused.json()["detail"]) == (409, True)
+    assert [each["id"] for each in await letters(platform, org_id=org)] == [unheard["id"]]
+    await connection.close()
 
 
 async def test_a_discarded_letter_stays_closed(platform: MeteringPlatform, org: str):

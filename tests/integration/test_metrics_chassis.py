@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -11,7 +13,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from metrics_said import grown, said_here, wrong_in
 from servers import eventually
 
-from aragora.chassis import metrics, relay, store
+from aragora.chassis import consume, metrics, relay, store
 from aragora.chassis.consume import consume_policy
 from aragora.chassis.dead_letters import Letter, record
 from aragora.chassis.relay import Relay
@@ -30,7 +32,10 @@ async def pool(auth_database_url: str) -> AsyncIterator[Pool]:
         yield one
 
 
-async def test_deliveries_that_fail_are_counted_by_what_becomes_of_them(pool: Pool, bus_url: str):
+async def test_deliveries_that_fail_are_counted_by_what_becomes_of_them(
+    pool: Pool, bus_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consume, "TRANSIENT_DELAY_SECONDS", 0.05)
     before = said_here()
     troubles: dict[bytes, list[Exception]] = {
         b"good": [],
@@ -179,3 +184,42 @@ async def test_what_cannot_be_read_is_absent_and_one_is_told_since_when(
     finally:
         stop.set()
         await task
+
+
+@asynccontextmanager
+async def through(url: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The URL of a way to the server on which nothing arrives while the event is not set, and nothing breaks off."""
+    server, is_open = urlsplit(url), asyncio.Event()
+    is_open.set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(65536):
+            await is_open.wait()
+            writer.write(some)
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, there = await asyncio.open_connection(server.hostname, server.port)
+        await asyncio.gather(carry(reader, there), carry(behind, writer))
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as way:
+        who, _, _ = server.netloc.rpartition("@")
+        port = way.sockets[0].getsockname()[1]
+        yield urlunsplit(server._replace(netloc=f"{who}@127.0.0.1:{port}")), is_open
+        is_open.set()
+
+
+async def test_a_database_that_says_nothing_any_more_holds_up_nobody(
+    auth_database_url: str, broker: NatsBroker, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(metrics, "READ_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(metrics, "READ_WITHIN_SECONDS", 0.2)
+    stop = asyncio.Event()
+    async with through(auth_database_url) as (url, is_open), asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
+        task = asyncio.create_task(metrics.keep_reading("auth", pool, broker, stop))
+        await eventually(lambda: said_here().has("outbox_events"))
+        is_open.clear()
+        await eventually(lambda: not said_here().has("outbox_events"), 5)
+        stop.set()
+        await asyncio.wait_for(task, 5)
+        is_open.set()

@@ -1,17 +1,23 @@
 """What metering's processes say about themselves, after each thing has happened once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import asyncpg
 import pytest
+from faststream.nats import NatsBroker
 from limits import entitle, entitlements, limit
 from metering_platform import MeteringPlatform, metering_platform, worker_process
-from metrics_said import Said, scrape, wrong_in
+from metrics_said import Said, said_here, scrape, wrong_in
 from one_service import ALL_SCOPES, bearer
 from servers import PostgresServer, eventually
 from usage import cloudevent, message, native
 
+from aragora.chassis.metrics import announce, keep_reading
+from metering import metrics
 from standalone import machine
 
 RESERVATIONS = "/api/usage/reservations"
@@ -28,6 +34,32 @@ async def platform(
 ) -> AsyncIterator[MeteringPlatform]:
     async with metering_platform(postgres_server, metering_template, nats_server, workers=0) as running:
         yield running
+
+
+def has_read(said: Said) -> bool:
+    """Whether it has read its database, and the bus."""
+    return said.has("metering_period_close_overdue_seconds") and said.has("bus_consumer_pending_messages")
+
+
+async def read_here(platform: MeteringPlatform) -> Said:
+    """What a worker reads, which does so for the first time now."""
+    stop, broker = asyncio.Event(), NatsBroker(platform.bus_url, logger=None)
+    read, gauges = partial(metrics.read_overdue, close_days=3), [metrics.close_overdue]
+    async with asyncpg.create_pool(platform.database_url, min_size=1, max_size=1) as pool, broker:
+        await announce("metering", broker)
+        reading = asyncio.create_task(keep_reading("metering", pool, broker, stop, read, gauges))
+
+        def good() -> Said | None:
+            found = said_here()
+            return found if has_read(found) else None
+
+        try:
+            found = await eventually(good)
+        finally:
+            stop.set()
+            await reading
+    assert found is not None
+    return found
 
 
 async def test_each_thing_is_counted(platform: MeteringPlatform, org: str):
@@ -51,25 +83,14 @@ async def test_each_thing_is_counted(platform: MeteringPlatform, org: str):
 
         async def expired() -> Said | None:
             said = await scrape(at)
-            return said if said.of("relay_published_events_total", event="ReservationExpired") else None
+            is_complete = said.of("relay_published_events_total", event="ReservationExpired") and has_read(said)
+            return said if is_complete else None
 
         said, api = await eventually(expired, 20), await scrape(platform.url)
         assert said is not None
     finally:
         await worker.stop()
-    again = worker_process("read", platform.folder, platform.settings, port)  # whose first reading sees it all
-    await again.start()
-    try:
-
-        async def good() -> Said | None:
-            found = await scrape(at)
-            stamps = [found.of("reading_succeeded_timestamp_seconds", reading=one) for one in ("database", "bus")]
-            return found if all(stamps) else None
-
-        read = await eventually(good, 10)
-        assert read is not None
-    finally:
-        await again.stop()
+    read = await read_here(platform)
     for one in (said, api, read):
         assert wrong_in(one) == []
         assert one.of("build_info", component="metering") == 1
@@ -100,5 +121,6 @@ async def test_each_thing_is_counted(platform: MeteringPlatform, org: str):
     assert (read.of("outbox_events"), read.of("outbox_oldest_seconds")) == (0, 0)
     assert read.of("metering_period_close_overdue_seconds") == 0
     for name in ("bus_consumer_pending_messages", "bus_consumer_unacknowledged_messages"):
-        assert len({each.labels["consumer"] for each in read.samples if each.name == name}) == 6
+        followed = {each.labels["consumer"] for each in read.samples if each.name == name}
+        assert len({one for one in followed if one.startswith("metering-")}) == 6
         assert read.of(name, stream="USAGE") == 0

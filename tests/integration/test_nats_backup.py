@@ -16,11 +16,11 @@ from nats.js import JetStreamContext
 from nats_cluster import nats_cluster
 from servers import NATS_PASSWORDS, scratch_dir
 
-from aragora.chassis import topology
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import CONSUMERS, EVENTS, METERING_WORKERS, NOTIFIER_PEOPLE, STREAMS, USAGE
+from aragora_nats import topology
 from aragora_nats.configuration import STREAM_MAX_BYTES
 from aragora_nats.snapshots import MANIFEST, SnapshotError, back_up, restore
+from aragora_nats.topology import apply_topology
 from standalone.nats import EmbeddedNats
 
 StartNats = Callable[[], Awaitable[EmbeddedNats]]

@@ -12,9 +12,9 @@ from nats.aio.client import Client
 from nats_cluster import nats_cluster
 from servers import NATS_PASSWORDS, scratch_dir
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import CONSUMERS, STREAMS, USAGE
 from aragora_nats.snapshots import back_up, restore
+from aragora_nats.topology import apply_topology
 from standalone import machine
 from standalone.nats import EmbeddedNats
 

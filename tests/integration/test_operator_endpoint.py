@@ -12,6 +12,7 @@ from webhook_receiver import Receiver
 from aragora.contracts.events import PLATFORM
 from notifier import schedule, signatures
 from notifier.operator_endpoint import UnusableWebhook, operator_endpoint
+from notifier.resealing import operator_secret
 from notifier.settings import Settings
 
 
@@ -54,9 +55,23 @@ async def test_it_hears_of_everybody_and_is_never_disabled(world: LanesWorld, ho
     at = datetime.fromtimestamp(int(sent.headers["webhook-timestamp"]), UTC)
     signed = signatures.headers(sent.message_id, at, sent.body.decode(), [SECRET])
     assert signed.items() <= sent.headers.items()
+
+
+async def test_a_start_without_it_disables_it_and_keeps_what_waits_and_its_secret(world: LanesWorld, hook: Receiver):
+    async with world.pool.acquire() as connection, connection.transaction():
+        await operator_endpoint(connection, settings(webhook=hook.url), world.sealer, world.clock())
+        secret = await operator_secret(connection, world.sealer)
+    before = await world.statuses(PLATFORM, "operator")
+    await world.tell("org_of_somebody", kind="notification.undelivered")
     async with world.pool.acquire() as connection, connection.transaction():
         await operator_endpoint(connection, settings(), world.sealer, world.clock())
-    assert await world.statuses(PLATFORM, "operator") == []
+    await world.tell("org_of_somebody", kind="notification.undelivered")
+    assert await world.statuses(PLATFORM, "operator") == [*before, "pending", "skipped"]
+    async with world.pool.acquire() as connection, connection.transaction():
+        await operator_endpoint(connection, settings(webhook=hook.url), world.sealer, world.clock())
+        assert await operator_secret(connection, world.sealer) == secret
+    async with world.work(networks=()):
+        await world.settled([*before, "delivered", "skipped"], PLATFORM, "operator")
 
 
 @pytest.mark.parametrize("given", [{"webhook": "hook"}, {"webhook": "https://example.com/", "webhook_secret": "short"}])

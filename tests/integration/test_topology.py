@@ -3,9 +3,9 @@
 from nats.js.api import AckPolicy, ConsumerConfig
 from servers import eventually
 
-from aragora.chassis.topology import apply_topology
 from aragora.contracts.topology import CONSUMERS, STREAMS, USAGE, usage_subject
 from aragora_nats.connecting import connect_once
+from aragora_nats.topology import apply_topology
 
 
 async def test_it_is_applied_and_applied_again(nats_url):
@@ -17,7 +17,7 @@ async def test_it_is_applied_and_applied_again(nats_url):
     for consumer in CONSUMERS:
         info = await bus.consumer_info(consumer.stream, consumer.name)
         assert info.config.max_deliver == -1
-        assert sorted(info.config.filter_subjects) == sorted(consumer.filter_subjects)
+        assert sorted(info.config.filter_subjects) == sorted(consumer.subjects)
     await client.close()
 
 

@@ -53,7 +53,7 @@ async def send(platform: MeteringPlatform, **headers: str) -> str:
     return answer.headers["X-Correlation-ID"]
 
 
-@pytest.mark.parametrize("given", [str(new_id()), "order-17"])
+@pytest.mark.parametrize("given", ["01890a5d-ac96-774b-bcce-b302099a8057", "order-17"])
 async def test_a_usage_event_is_one_trace(platform: MeteringPlatform, traces: Collector, given: str):
     assert await send(platform, **{"X-Correlation-ID": given}) == given
     await eventually(lambda: [span for span in traces.trace(given) if span.kind == "CONSUMER"], 20)
@@ -107,11 +107,11 @@ async def test_an_id_of_ones_own_comes_before_a_trace_which_is_linked(platform: 
 async def test_a_path_is_told_as_its_route_and_a_probe_not_at_all(platform: MeteringPlatform, traces: Collector):
     given = str(new_id())
     headers = {"X-Correlation-ID": given, **bearer(ALL_SCOPES)}
-    asked = "/api/usage/breakdown/somebody-17?org_id=acme&period=secret-query"
+    asked = "/api/subscription/usage/somebody-17?org_id=acme&period=secret-query"
     await platform.client.get(asked, headers=headers)
     await platform.client.get("/readyz", headers=headers)
     spans = await eventually(lambda: [span for span in traces.trace(given) if span.kind == "SERVER"])
-    assert [span.attributes["http.route"] for span in spans] != []
+    assert [span.attributes["http.route"] for span in spans] == ["/api/subscription/usage/{user_id}"]
     assert "somebody-17" not in traces.text
     assert "secret-query" not in traces.text
     assert "readyz" not in traces.text

@@ -7,9 +7,10 @@ import httpx
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Query
 from pydantic import BaseModel
+from servers import eventually
 from structlog.testing import capture_logs
 
-from aragora.chassis import app as chassis_app
+from aragora.chassis import probes
 from aragora.chassis.app import create_app
 from aragora.chassis.problems import Problem, responses
 
@@ -137,7 +138,7 @@ async def test_the_document_tells_of_problems_in_their_one_shape(http):
 
 
 async def test_ready_names_what_is_missing_and_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(chassis_app, "READINESS_SECONDS", 0.01)
+    monkeypatch.setattr(probes, "READINESS_SECONDS", 0.01)
     state = {"postgres": True}
 
     async def postgres():
@@ -159,6 +160,60 @@ async def test_ready_names_what_is_missing_and_does_not_wait_for_ever(monkeypatc
         state["postgres"] = True
         app.state.draining = True
         assert_problem(await http.get("/readyz"), 503)
+
+
+async def test_a_service_is_ready_without_what_it_can_do_without_and_says_so():
+    async def postgres():
+        raise ConnectionRefusedError
+
+    async def bus():
+        return None
+
+    app = create_app(title="T", version="1", routers=[], readiness={"postgres": postgres, "bus": bus})
+    app.state.dispensable.add("postgres")
+    async with client(app) as http:
+        assert (await http.get("/readyz")).json() == {"status": "ready", "missing": ["postgres"]}
+        app.state.readiness["bus"] = postgres
+        assert_problem(await http.get("/readyz"), 503, (None, "postgres"), (None, "bus"))
+
+
+async def test_a_check_that_does_not_end_holds_up_nobody_and_is_not_asked_again(monkeypatch):
+    monkeypatch.setattr(probes, "READINESS_SECONDS", 0.01)
+    thawed, begun = asyncio.Event(), []
+
+    async def frozen():
+        begun.append("frozen")
+        try:
+            await thawed.wait()
+        finally:
+            await thawed.wait()
+
+    app = create_app(title="T", version="1", routers=[], readiness={"postgres": frozen})
+    async with asyncio.timeout(5), client(app) as http:
+        for _ in range(3):
+            assert_problem(await http.get("/readyz"), 503, (None, "postgres"))
+        assert begun == ["frozen"]
+        thawed.set()
+        await eventually(lambda: not app.state.asked)
+        assert (await http.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_who_asks_at_the_same_time_gets_the_same_answer():
+    begun, answered = [], asyncio.Event()
+
+    async def postgres():
+        begun.append("postgres")
+        await answered.wait()
+
+    app = create_app(title="T", version="1", routers=[], readiness={"postgres": postgres})
+    async with client(app) as http, asyncio.TaskGroup() as tasks:
+        asking = [tasks.create_task(http.get("/readyz")) for _ in range(5)]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        answered.set()
+        answers = [(await each).json() for each in asking]
+    assert answers == [{"status": "ready"}] * 5
+    assert begun == ["postgres"]
 
 
 async def test_lifespans_are_entered_in_order_and_left_in_reverse():

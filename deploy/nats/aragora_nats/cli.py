@@ -11,10 +11,10 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from rich.console import Console
 
-from aragora.chassis.topology import apply_topology
 from aragora_nats.configuration import STREAM_MAX_BYTES, accounts_file
 from aragora_nats.connecting import connect_once
 from aragora_nats.snapshots import SnapshotError, back_up, restore
+from aragora_nats.topology import apply_topology
 
 app = typer.Typer(
     name="aragora-nats",

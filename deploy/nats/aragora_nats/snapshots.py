@@ -154,9 +154,9 @@ async def _restore_stream(client: Client, one: Archived, folder: Path, replicas:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             _checked(one.stream, (await client.request(subject, chunk, timeout=CHUNK_SECONDS)).data)
             _tell(one.stream, file.tell(), len(chunk), say)
-    made = _checked(one.stream, (await client.request(subject, b"", timeout=RESTORE_SECONDS)).data)
-    if (messages := made["state"]["messages"]) < one.messages:
-        raise SnapshotError(f"{one.stream}: {messages} messages came back of {one.messages}; the archive is damaged.")
+    # Fewer messages than the manifest says are no damage, which the digest would have shown: one of a queue may have
+    # been acknowledged while the archive was made, and what is older than the stream keeps is dropped at once.
+    _checked(one.stream, (await client.request(subject, b"", timeout=RESTORE_SECONDS)).data)
 
 
 def _tell(stream: str, size_bytes: int, added_bytes: int, say: Say) -> None:

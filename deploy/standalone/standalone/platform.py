@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from aragora.chassis.topology import apply_topology
 from aragora_nats.configuration import STREAM_MAX_BYTES
+from aragora_nats.topology import apply_topology
 from standalone import credentials, datadir, machine, stripe_settings
 from standalone.child import until
 from standalone.credentials import Credentials

@@ -48,7 +48,9 @@ def settings_for_this_machine(data_dir: Path) -> dict[str, str]:
         "effective_cache_size": f"{memory // 2 // MIB}MB",
         "maintenance_work_mem": f"{max(64 * MIB, min(GIB, memory // 32)) // MIB}MB",
         "work_mem": f"{max(8 * MIB, min(64 * MIB, memory // 256)) // MIB}MB",
-        "max_connections": "100",
+        # The pools of all processes open 99 at the most with two metering workers, and 8 more with each further one
+        # (docs/sizing.md); people, backups and `rebuild` come on top. 100 more cost 8 MB of shared memory.
+        "max_connections": "200",
         "max_worker_processes": str(max(8, cores)),
         "max_parallel_workers": str(cores),
         "max_parallel_workers_per_gather": str(max(1, cores // 2)),

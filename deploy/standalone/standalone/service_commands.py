@@ -87,19 +87,30 @@ def _service_command(
     """Offer a service's own command as ours, with the servers of the running platform where none are named."""
 
     def become(context: typer.Context) -> None:
-        if needs_servers and "--help" not in context.args and "DATABASE_URL" not in os.environ:
-            try:
-                os.environ.update(settings_here(datadir.default_data_dir(), service))
-            except StandaloneError as error:
-                raise said(error) from error
-        os.execv(sys.executable, [sys.executable, "-P", "-m", service, name, *context.args])  # noqa: S606
+        _become(service, name, context.args, needs_servers=needs_servers)
 
     among.command(name, help=does, context_settings=_EVERYTHING_ELSE)(become)
 
 
+def _become(service: str, name: str, arguments: Sequence[str], *, needs_servers: bool = True) -> None:
+    if needs_servers and "--help" not in arguments and "DATABASE_URL" not in os.environ:
+        try:
+            os.environ.update(settings_here(datadir.default_data_dir(), service))
+        except StandaloneError as error:
+            raise said(error) from error
+    os.execv(sys.executable, [sys.executable, "-P", "-m", service, name, *arguments])  # noqa: S606
+
+
+@app.command("dead-letters", context_settings=_EVERYTHING_ELSE)
+def dead_letters(context: typer.Context, service: Annotated[str, typer.Option(help="Whose.")] = "metering") -> None:
+    """What a service could not handle, and why: list, show, retry, discard."""
+    if service not in credentials.SERVICES:
+        raise typer.BadParameter(f"{service!r} is none of {', '.join(credentials.SERVICES)}.")
+    _become(service, "dead-letters", context.args)
+
+
 _service_command("metering", "verify", "Fold the whole log again and compare: exit code 1 if a projection differs.")
 _service_command("metering", "rebuild", "Make the projections what the log says.")
-_service_command("metering", "dead-letters", "Usage that could not be recorded: list, show, retry, discard.")
 _service_command(
     "billing", "reconcile", "Compare every subscription with Stripe's, and repair what lost webhooks left."
 )

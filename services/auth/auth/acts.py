@@ -26,7 +26,6 @@ class Caller:
     actor: str | None = None
     address: str | None = None
     program: str | None = None
-    correlation_id: str | None = None
 
     def signed_in_as(self, user_id: str) -> "Caller":
         """The same, now that we know who it is."""

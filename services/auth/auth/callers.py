@@ -4,7 +4,6 @@ from contextlib import AbstractAsyncContextManager
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 
-import structlog
 from fastapi import Request, Security
 
 from aragora.billing.jwt_auth import TokenPayload
@@ -57,12 +56,8 @@ def caller_of(request: Request, principal: Principal | None = None) -> Caller:
     actor = None
     if principal is not None:
         actor = f"service:{principal.subject}" if principal.kind == "service" else principal.subject
-    return Caller(
-        actor,
-        address_of(request) or None,
-        request.headers.get("user-agent", "")[:MAX_PROGRAM_LENGTH] or None,
-        structlog.contextvars.get_contextvars().get("correlation_id"),
-    )
+    program = request.headers.get("user-agent", "")[:MAX_PROGRAM_LENGTH] or None
+    return Caller(actor, address_of(request) or None, program)
 
 
 def act_of(request: Request, principal: Principal | None = None) -> AbstractAsyncContextManager[Act]:

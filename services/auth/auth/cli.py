@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from aragora.chassis import telemetry, tracing
+from aragora.chassis import dead_letters_cli, telemetry, tracing
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sealing import Sealer
@@ -20,6 +20,7 @@ from aragora.chassis.sql import Connection, Pool
 from auth.settings import Settings
 
 app = typer.Typer(help="Who you are: users, organizations, tokens, API keys, revocation.", no_args_is_help=True)
+app.add_typer(dead_letters_cli.commands("auth", Settings), name="dead-letters")
 console = Console()
 REMEMBERED = timedelta(days=30)
 """As long as the bus keeps events."""

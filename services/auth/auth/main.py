@@ -78,7 +78,9 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
         JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
         user, password = settings.nats_user, settings.nats_password
         broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH)
-        async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=12, command_timeout=30) as pool:
+        async with asyncpg.create_pool(
+            settings.database_url, min_size=1, max_size=12, timeout=5, command_timeout=10
+        ) as pool:
             app.state.auth_pool = pool
             app.state.auth_clock = clock
             app.state.auth_sealer = sealer = Sealer(settings.sealing_keys, "auth")

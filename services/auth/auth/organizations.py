@@ -50,7 +50,6 @@ async def execute(act: Act, org_id: str, command: Command) -> Organization:
         Organization(),
         org_id=org_id,
         occurred_at=act.now,
-        correlation_id=act.caller.correlation_id,
     )
     events = [each.event for each in recorded]
     if events:

@@ -8,7 +8,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from aragora.chassis import telemetry, tracing
+from aragora.chassis import dead_letters_cli, telemetry, tracing
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sql import Connection
@@ -19,6 +19,7 @@ from billing.settings import CATALOGS, Settings, read_catalog
 from billing.stripe_gateway import StripeAway, StripeNotConfigured, StripeRefused
 
 app = typer.Typer(help="What is owed: plans, subscriptions, entitlements.", no_args_is_help=True)
+app.add_typer(dead_letters_cli.commands("billing", Settings), name="dead-letters")
 console = Console()
 PAGE = 500
 CHOICE = typer.Argument(metavar="[NAME|FILE]", envvar="ARAGORA_CATALOG", help=f"{' or '.join(CATALOGS)}, or a file.")

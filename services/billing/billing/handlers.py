@@ -99,12 +99,4 @@ async def _follow(connection: Connection, envelope: Envelope, event: DomainEvent
 
 
 async def _execute(connection: Connection, envelope: Envelope, command: Command, known: Plans, now: datetime) -> None:
-    await subscriptions.execute(
-        connection,
-        envelope.subject,
-        command,
-        known,
-        now=now,
-        correlation_id=envelope.correlationid,
-        causation_id=envelope.id,
-    )
+    await subscriptions.execute(connection, envelope.subject, command, known, now=now, causation_id=envelope.id)

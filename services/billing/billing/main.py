@@ -48,7 +48,9 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
     async def running(app: FastAPI) -> AsyncIterator[None]:
         JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
         broker = connect_bus(settings)
-        async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=10, command_timeout=30) as pool:
+        async with asyncpg.create_pool(
+            settings.database_url, min_size=1, max_size=10, timeout=5, command_timeout=10
+        ) as pool:
             app.state.billing_pool = pool
             app.state.billing_clock = clock
             app.state.billing_settings = settings

@@ -33,7 +33,6 @@ async def execute(
     known: Plans,
     *,
     now: datetime,
-    correlation_id: str | None = None,
     causation_id: str | None = None,
 ) -> Subscription:
     """Do what is asked; returns the subscription after it.
@@ -53,7 +52,6 @@ async def execute(
             Subscription(),
             org_id=org_id,
             occurred_at=now,
-            correlation_id=correlation_id,
             causation_id=causation_id,
         )
         if recorded:

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import structlog
 from fastapi import APIRouter, Request, Response, Security
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -166,10 +165,9 @@ async def _answer(request: Request, org_id: str) -> Response:
 
 
 async def _execute(request: Request, org_id: str, command: Command) -> Response:
-    correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
     async with pool_of(request).acquire() as connection:
         known = await subscriptions.load_plans(connection)
         now = clock_of(request)()
         with as_problems():
-            await subscriptions.execute(connection, org_id, command, known, now=now, correlation_id=correlation_id)
+            await subscriptions.execute(connection, org_id, command, known, now=now)
         return await answer_subscription(request, connection, org_id)

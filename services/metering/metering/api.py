@@ -5,10 +5,9 @@ from typing import Annotated
 
 import asyncpg
 import msgspec
-import structlog
 from fastapi import APIRouter, Path, Query, Request, Response, Security
 
-from aragora.chassis import sql
+from aragora.chassis import sql, tracing
 from aragora.chassis.answering import answer, body_schema, documented
 from aragora.chassis.bodies import invalid
 from aragora.chassis.problems import Problem, responses
@@ -81,7 +80,7 @@ async def record_usage(request: Request, principal: Annotated[Principal, may_wri
         source = f"/api/usage/events/{principal.subject}"
         only_org = None if principal.reaches_all else principal.org_id
         events = ingest.read_body(body, dict(request.headers), source=source, now=datetime.now(UTC), only_org=only_org)
-        correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
+        correlation_id = tracing.correlation_id()
         for event in events:
             event.correlationid = event.correlationid or correlation_id
         await publisher.publish(events)

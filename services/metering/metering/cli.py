@@ -12,15 +12,15 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from aragora.chassis import telemetry, tracing
+from aragora.chassis import dead_letters_cli, telemetry, tracing
 from aragora.chassis.commands import read_settings
 from aragora.chassis.migrate import migrate as apply_migrations
-from metering import dead_letters_cli, log_months, pricing_table, refold
+from metering import log_months, pricing_table, refold
 from metering.refold import Verdict
 from metering.settings import Settings
 
 app = typer.Typer(help="What was used: ingest, rating, projections.", no_args_is_help=True)
-app.add_typer(dead_letters_cli.app, name="dead-letters")
+app.add_typer(dead_letters_cli.commands("metering", Settings), name="dead-letters")
 console = Console()
 CORES = os.cpu_count() or 2
 _Result = TypeVar("_Result")

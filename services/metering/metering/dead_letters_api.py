@@ -8,11 +8,9 @@ from fastapi import APIRouter, Query, Request, Response, Security
 
 from aragora.chassis import dead_letters
 from aragora.chassis.answering import answer, documented
-from aragora.chassis.dead_letters import KeptLetter
+from aragora.chassis.dead_letters import KeptLetter, NotTaken
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import Principal, require
-from aragora.chassis.sql import Connection
-from aragora.contracts.ids import new_id
 from metering import answers
 from metering.api import pool_of
 
@@ -63,10 +61,18 @@ async def inspect_dead_letter(request: Request, letter_id: UUID) -> Response:
     | responses(401, 403, 404, 409, 422, 503),
 )
 async def retry_dead_letter(request: Request, principal: Operator, letter_id: UUID) -> Response:
-    """Publishes the message again as it came. If it fails again, the letter opens again with the new reason."""
+    """Sends the message to metering again as it came. If it fails again, the letter opens again with the new reason."""
+    bus = request.app.state.metering_bus.jetstream()
     async with pool_of(request).acquire() as connection, connection.transaction():
-        letter = await _resolve(connection, letter_id, "retried", principal)
-        await request.app.state.metering_publish(letter.subject, letter.payload, {"Nats-Msg-Id": str(new_id())})
+        letter = _known(await dead_letters.fetch(connection, letter_id))
+        try:
+            sent = await dead_letters.retry(
+                connection, letter, "metering", bus, at=datetime.now(UTC), by=principal.subject
+            )
+        except NotTaken as error:
+            raise Problem(409, str(error)) from error
+        if not sent:
+            raise _settled(letter, "retried")
         return answer(_shown(_known(await dead_letters.fetch(connection, letter_id))), status=202)
 
 
@@ -78,17 +84,16 @@ async def retry_dead_letter(request: Request, principal: Operator, letter_id: UU
 async def discard_dead_letter(request: Request, principal: Operator, letter_id: UUID) -> Response:
     """Closes the letter without recording what it holds."""
     async with pool_of(request).acquire() as connection, connection.transaction():
-        await _resolve(connection, letter_id, "discarded", principal)
+        letter = _known(await dead_letters.fetch(connection, letter_id))
+        if not await dead_letters.resolve(
+            connection, letter_id, "discarded", at=datetime.now(UTC), by=principal.subject
+        ):
+            raise _settled(letter, "discarded")
         return answer(_shown(_known(await dead_letters.fetch(connection, letter_id))))
 
 
-async def _resolve(
-    connection: Connection, letter_id: UUID, status: Literal["retried", "discarded"], principal: Principal
-) -> KeptLetter:
-    letter = _known(await dead_letters.fetch(connection, letter_id))
-    if not await dead_letters.resolve(connection, letter_id, status, at=datetime.now(UTC), by=principal.subject):
-        raise Problem(409, f"The letter is {letter.status} already; only an open one can be {status}.")
-    return letter
+def _settled(letter: KeptLetter, wanted: str) -> Problem:
+    return Problem(409, f"The letter is {letter.status} already; only an open one can be {wanted}.")
 
 
 def _known(letter: KeptLetter | None) -> KeptLetter:

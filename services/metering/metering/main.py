@@ -58,7 +58,7 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
             return await broker.publish(payload, subject, headers=headers, stream=topology.USAGE.name, timeout=5)
 
         async with (
-            asyncpg.create_pool(settings.database_url, min_size=0, max_size=10, command_timeout=30) as pool,
+            asyncpg.create_pool(settings.database_url, min_size=0, max_size=10, timeout=5, command_timeout=10) as pool,
             asyncpg.create_pool(settings.database_url, min_size=0, max_size=LANES, command_timeout=5) as desk_pool,
         ):
             app.state.metering_bus = await broker.connect()
@@ -68,12 +68,13 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
             on_the_bus = LimitsOnTheBus(broker, desk, fail_open=settings.limits_fail_open)
             await on_the_bus.start()
             app.state.metering_pool = pool
-            app.state.metering_publish = publish
             app.state.metering_publisher = UsagePublisher(publish)
             app.state.metering_prices = prices
             app.state.metering_limit_desk = desk
             app.state.metering_limits_fail_open = settings.limits_fail_open
             app.state.readiness |= readiness(pool, broker)
+            # Usage is accepted, and limits are refused or allowed as it was chosen, without it.
+            app.state.dispensable |= {"postgres"}
             leave_to_stay()
             try:
                 async with trusting(app, app.state.metering_bus):

@@ -4,7 +4,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from aragora.chassis import telemetry, tracing
+from aragora.chassis import dead_letters_cli, telemetry, tracing
 from aragora.chassis.commands import read_settings, with_database
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sealing import Sealer
@@ -13,6 +13,7 @@ from notifier.preview_cli import preview
 from notifier.settings import SERVICE, Settings
 
 app = typer.Typer(help="Who must know: alerts, e-mail, signed webhooks.", no_args_is_help=True)
+app.add_typer(dead_letters_cli.commands(SERVICE, Settings), name="dead-letters")
 console = Console()
 app.command()(preview)
 

@@ -1,6 +1,7 @@
 """The operator's own endpoint: where ARAGORA_NOTIFICATION_WEBHOOK says, of the organization `platform`."""
 
 import secrets
+from contextlib import suppress
 from datetime import datetime
 
 import httpx
@@ -8,7 +9,8 @@ import httpx
 from aragora.chassis import sql
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Connection
-from notifier import queueing, signatures
+from notifier import endpoints, queueing, signatures
+from notifier.endpoints import UnknownEndpoint
 from notifier.recording import OPERATOR
 from notifier.settings import Settings
 from notifier.signatures import UnusableSecret
@@ -21,16 +23,18 @@ class UnusableWebhook(ValueError):
 
 
 async def operator_endpoint(connection: Connection, settings: Settings, sealer: Sealer, now: datetime) -> None:
-    """Make the operator's endpoint what the settings say, and try it at once; without a URL there is none.
+    """Make the operator's endpoint what the settings say, and try it at once; without a URL it is disabled.
 
-    A secret that is not given is made once and kept.
+    A secret that is not given is made once and kept. It outlasts a start without the URL, which somebody may have
+    forgotten, and so does what waits.
 
     Raises:
         UnusableWebhook: see there.
     """
     await queueing.wait_for_turn(connection)
     if not settings.webhook:
-        await connection.execute(queries.drop_operator_endpoint, *OPERATOR)
+        with suppress(UnknownEndpoint):
+            await endpoints.disable(connection, *OPERATOR, now)
         return
     _check(settings)
     secret = settings.webhook_secret or signatures.secret_text(secrets.token_bytes(32))

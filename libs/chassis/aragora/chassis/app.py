@@ -6,7 +6,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from http import HTTPStatus
 from types import FrameType
@@ -14,30 +14,26 @@ from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import Span, StatusCode
-from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aragora.chassis import problems, tracing
-from aragora.chassis.metrics import service_ready
+from aragora.chassis import probes, problems, tracing
+from aragora.chassis.probes import PROBES, Check
 from aragora.chassis.problems import Problem, responses
 from aragora.chassis.security import ServiceKey
 from aragora.chassis.telemetry import redact_text
 from aragora.chassis.transient import is_transient
 from aragora.contracts.ids import new_id
 
-Check = Callable[[], Awaitable[object]]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-READINESS_SECONDS = 2.0
 MAX_BODY_BYTES = 8 * 1024 * 1024
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _log = structlog.get_logger(__name__)
@@ -103,52 +99,15 @@ def create_app(
     app.state.service_keys = tuple(service_keys)
     app.state.trust = None
     app.state.readiness = dict(readiness or {})
+    app.state.dispensable = set()  # of the checks: without those the service is ready all the same
+    app.state.asked = {}
     app.state.draining = False
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_middleware(_Edge, max_body_bytes=max_body_bytes)
-    for router in (_probes, *routers):
+    for router in (probes.router, *routers):
         app.include_router(router)
     return app
-
-
-_probes = APIRouter(tags=["operations"])
-
-
-@_probes.get("/healthz")
-async def alive() -> dict[str, str]:
-    """The process runs."""
-    return {"status": "alive"}
-
-
-@_probes.get("/readyz", responses=responses(503))
-async def ready(request: Request) -> dict[str, str]:
-    """The service can do its work now. Otherwise 503, and `errors` names what is missing."""
-    if request.app.state.draining:
-        raise Problem(503, "The service is stopping.")
-    checks: dict[str, Check] = request.app.state.readiness
-    missing = [reason for reason in await asyncio.gather(*map(_missing, checks, checks.values())) if reason]
-    if missing:
-        raise Problem(503, "Not ready: " + ", ".join(name for _, name, _ in missing), errors=missing)
-    return {"status": "ready"}
-
-
-async def _missing(name: str, check: Check) -> tuple[None, str, str] | None:
-    try:
-        async with asyncio.timeout(READINESS_SECONDS):
-            await check()
-    except Exception as error:  # noqa: BLE001  whatever is wrong with it, it is not ready
-        service_ready.labels(name).set(0)
-        _log.warning("not ready", check=name, reason=repr(error))
-        return None, name, type(error).__name__
-    service_ready.labels(name).set(1)
-    return None
-
-
-@_probes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics() -> Response:
-    """Prometheus metrics of this process."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Edge:

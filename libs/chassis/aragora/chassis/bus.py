@@ -10,7 +10,9 @@ from aragora.chassis.sql import Pool
 from aragora.contracts.topology import Account
 
 if TYPE_CHECKING:
-    from aragora.chassis.app import Check  # a worker without probes needs no web framework
+    from aragora.chassis.probes import Check  # a worker without probes needs no web framework
+
+POSTGRES_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -46,8 +48,13 @@ async def _log_error(error: Exception) -> None:
 def readiness(pool: Pool, broker: NatsBroker) -> "dict[str, Check]":
     """What must answer before a service can do its work: its database and the bus."""
 
+    async def postgres() -> None:
+        # With a timeout the connection has as long to come back, and is given up then.
+        async with pool.acquire(timeout=POSTGRES_SECONDS) as connection:
+            await connection.fetchval("SELECT 1")
+
     async def bus() -> None:
         if not await broker.ping(timeout=1):
             raise ConnectionError("not connected to NATS")
 
-    return {"postgres": lambda: pool.fetchval("SELECT 1"), "nats": bus}
+    return {"postgres": postgres, "nats": bus}

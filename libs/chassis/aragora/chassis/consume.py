@@ -17,7 +17,6 @@ Handlers get the bytes of a message as they came, and decode them: what cannot b
 
 import asyncio
 import copy
-import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -170,8 +169,7 @@ class _Redelivery(BaseMiddleware):
                 tracing.continuing(f"{consumer} process", "CONSUMER", origins, about),
             ):
                 handled = await call_next(msg)
-                if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
-                    _log.debug("handled", consumer=consumer, messages=len(messages))
+                _log.debug("handled", consumer=consumer, messages=len(messages))
                 return handled
         except Exception as error:
             if not isinstance(msg.raw_message, list) or len(msg.raw_message) == 1 or is_transient(error):
@@ -243,7 +241,7 @@ class _Redelivery(BaseMiddleware):
             reason = f"{type(error).__name__}: {error}"[:MAX_REASON_LENGTH]
             letters = [
                 Letter(
-                    subject=message.subject,
+                    subject=(message.headers or {}).get(dead_letters.SUBJECT_HEADER, message.subject),
                     payload=message.data,
                     reason=reason,
                     attempts=counts[where],

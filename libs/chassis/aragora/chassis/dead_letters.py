@@ -2,6 +2,9 @@
 
 open ── retried ──(fails again)──> open
   └──── discarded
+
+A letter is retried by the service that keeps it, with its own rights on the bus: the message goes to the consumer that
+it came from and to nobody else, through the same policy as the first time.
 """
 
 import hashlib
@@ -11,14 +14,25 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from nats.js import JetStreamContext
+
 from aragora.chassis import sql
 from aragora.chassis.sql import Connection
+from aragora.contracts import topology
 from aragora.contracts.ids import new_id
 
 Status = Literal["open", "retried", "discarded"]
 
+SUBJECT_HEADER = "Aragora-Subject"
+"""Of a message that is retried: the subject that it first came with. If it fails again it is the same letter."""
+PUBLISH_SECONDS = 5
+
 queries = sql.load("aragora.chassis")
 _COLUMNS = ("org_id", "source_stream", "source_sequence", "subject", "payload", "reason", "field", "attempts")
+
+
+class NotTaken(Exception):
+    """No consumer of the service takes such messages any more: discard the letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +106,28 @@ async def fetch(conn: Connection, letter_id: UUID) -> KeptLetter | None:
 async def resolve(
     conn: Connection, letter_id: UUID, status: Literal["retried", "discarded"], *, at: datetime, by: str
 ) -> bool:
-    """Marks an open letter; False if it is not open (any more).
-
-    To retry, resolve and publish in one transaction, in this order: then a letter is never marked without being sent.
-    Publish under a new message id, since the bus may still know the old one.
-    """
+    """Marks an open letter; False if it is not open (any more)."""
     return await conn.fetchval(queries.resolve_letter, letter_id, status, at, by) is not None
+
+
+async def retry(
+    conn: Connection, letter: KeptLetter, service: str, bus: JetStreamContext, *, at: datetime, by: str
+) -> bool:
+    """Sends an open letter of this service to it again; False if it is not open (any more).
+
+    Marked and sent in one transaction: a crash in the middle leaves it open, and sent twice it is handled once.
+
+    Raises:
+        NotTaken: see there.
+        nats.errors.Error, OSError: the bus did not confirm it. The letter stays open.
+    """
+    async with conn.transaction():
+        if not await resolve(conn, letter.id, "retried", at=at, by=by):
+            return False
+        subject = topology.retried_on(service, letter.subject)
+        if subject is None:
+            raise NotTaken(f"No consumer of {service} takes {letter.subject} any more: discard the letter.")
+        # A new id: the bus may still know the old one, and would take this for a repeat.
+        headers = {"Nats-Msg-Id": str(new_id()), SUBJECT_HEADER: letter.subject}
+        await bus.publish(subject, letter.payload, timeout=PUBLISH_SECONDS, headers=headers)
+    return True

@@ -6,7 +6,6 @@ last time is absent, and a timestamp says since when: nothing stays at a value t
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -23,8 +22,7 @@ from aragora.contracts.topology import CONSUMERS
 
 READ_EVERY_SECONDS = 10.0
 READ_WITHIN_SECONDS = 5.0
-GOOD_SECONDS = 30.0
-"""After that a gauge is absent too whose reading has not come to an end."""
+"""A reading has so long, and its connection as long again to come back: a server that is silent holds up nobody."""
 MAX_OUTBOX_COUNTED = 100_000
 MAX_LETTERS_COUNTED = 10_000
 
@@ -96,7 +94,7 @@ async def keep_reading(
     consumers = [each for each in CONSUMERS if each.name.startswith(f"{component}-")]
 
     async def read_database() -> None:
-        async with pool.acquire() as connection:
+        async with pool.acquire(timeout=READ_WITHIN_SECONDS) as connection:
             row = await connection.fetchrow(queries.read_waiting, MAX_OUTBOX_COUNTED, MAX_LETTERS_COUNTED)
             for gauge, value in zip((_outbox_events, _outbox_seconds, _letters), row or (), strict=True):
                 gauge.labels(component).set(value)
@@ -119,7 +117,7 @@ async def keep_reading(
             REGISTRY.register(reading)
         while not stop.is_set():
             for name, reading in readings.items():
-                if await reading.succeeds():
+                if await reading.succeeds(name):
                     _succeeded.labels(component, name).set_to_current_time()
             with suppress(TimeoutError):
                 async with asyncio.timeout(READ_EVERY_SECONDS):
@@ -135,19 +133,18 @@ class _Reading(Collector):
     def __init__(self, gauges: Sequence[Gauge], read: Callable[[], Awaitable[None]]) -> None:
         self._gauges = gauges
         self._read = read
-        self._good_until = 0.0
+        self._is_good = False
 
-    async def succeeds(self) -> bool:
+    async def succeeds(self, name: str) -> bool:
         try:
             async with asyncio.timeout(READ_WITHIN_SECONDS):
                 await self._read()
+            self._is_good = True
         except Exception as error:  # noqa: BLE001  whatever it is: it cannot be read, and the worker goes on
-            self._good_until = 0.0
-            _log.warning("not_read", reason=repr(error))
-            return False
-        self._good_until = time.monotonic() + GOOD_SECONDS
-        return True
+            self._is_good = False
+            _log.warning("not_read", reading=name, reason=repr(error))
+        return self._is_good
 
     def collect(self) -> Iterator[Metric]:
-        for gauge in self._gauges if time.monotonic() < self._good_until else ():
+        for gauge in self._gauges if self._is_good else ():
             yield from gauge.collect()

@@ -46,12 +46,11 @@ async def append(
     *,
     org_id: str,
     occurred_at: datetime,
-    correlation_id: str | None = None,
     causation_id: str | None = None,
 ) -> list[Recorded]:
     """Appends to a stream that has `expected_version` events (0: none), in the caller's transaction and one round trip.
 
-    Without a `correlation_id` the events have the current one; where there is none, they start one of their own.
+    The events have the current correlation id (`tracing`); where there is none, they start one of their own.
 
     Raises:
         VersionConflict: the stream has another number of events.
@@ -61,7 +60,7 @@ async def append(
     ids = [new_id() for _ in events]
     types = [event.type_name for event in events]
     fields = [event.model_dump_json() for event in events]
-    traced = (occurred_at, correlation_id or tracing.correlation_id() or str(ids[0]), causation_id)
+    traced = (occurred_at, tracing.correlation_id() or str(ids[0]), causation_id)
     conflict = f"{stream} no longer has {expected_version} events: load it and decide again"
     try:
         rows = await conn.fetch(queries.append_events, org_id, stream, expected_version, ids, types, fields, *traced)
@@ -115,7 +114,6 @@ async def decide_and_append(
     *,
     org_id: str,
     occurred_at: datetime,
-    correlation_id: str | None = None,
     causation_id: str | None = None,
     tries: int = 3,
 ) -> tuple[State, list[Recorded]]:
@@ -137,14 +135,7 @@ async def decide_and_append(
                     state = evolve(state, event)
                 decided = decide(state)
                 recorded = await append(
-                    conn,
-                    stream,
-                    version,
-                    decided,
-                    org_id=org_id,
-                    occurred_at=occurred_at,
-                    correlation_id=correlation_id,
-                    causation_id=causation_id,
+                    conn, stream, version, decided, org_id=org_id, occurred_at=occurred_at, causation_id=causation_id
                 )
         except VersionConflict:
             if tries <= 0:

@@ -5,6 +5,7 @@ Declared here once, applied by `aragora topology apply`, and never by a service 
 
 from dataclasses import dataclass
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from zlib import crc32
 
 from aragora.contracts.alerts import UNREAD_ALERTS
@@ -53,6 +54,16 @@ class Consumer:
     ack_wait: timedelta = timedelta(seconds=30)
     max_ack_pending: int = 4096
 
+    @property
+    def retries(self) -> str:
+        """The subject on which its own service sends it a dead letter again, and nobody else hears it."""
+        return f"retries.{self.name}"
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """All that it takes. Usage comes again as it came: nobody but metering takes it."""
+        return self.filter_subjects if self.stream == USAGE.name else (*self.filter_subjects, self.retries)
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -83,8 +94,8 @@ USAGE = Stream(
 )
 EVENTS = Stream(
     name="EVENTS",
-    subjects=("events.*.*.*",),
-    description="Domain events of all services",
+    subjects=("events.*.*.*", "retries.*"),
+    description="Domain events of all services, and dead letters on their way to one consumer again",
     max_age=timedelta(days=30),
 )
 STREAMS = (USAGE, EVENTS)
@@ -185,8 +196,17 @@ LIMITS_QUEUE = "metering"
 LIMIT_VERBS = ("check", "reserve", "release", "extend")
 
 
+def retried_on(service: str, subject: str) -> str | None:
+    """Where a service sends a message again that had this subject; None: no consumer of it takes such any more."""
+    for each in CONSUMERS:
+        if each.name.startswith(f"{service}-") and any(fnmatchcase(subject, one) for one in each.filter_subjects):
+            return subject if each.stream == USAGE.name else each.retries
+    return None
+
+
 def _may_consume(consumer: Consumer) -> tuple[str, ...]:
     return (
+        *consumer.subjects[len(consumer.filter_subjects) :],
         f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}",
         f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}",
         f"$JS.ACK.{consumer.stream}.{consumer.name}.>",

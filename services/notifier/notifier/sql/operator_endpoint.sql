@@ -14,6 +14,3 @@ ON CONFLICT (org_id, endpoint_id) DO UPDATE
 SET next_attempt_at = CASE WHEN l.next_attempt_at IS NOT NULL OR EXISTS (
     SELECT FROM webhook_deliveries d WHERE d.org_id = $1 AND d.endpoint_id = $2 AND d.status = 'pending'
 ) THEN $3::timestamptz END
-
--- name: drop_operator_endpoint
-DELETE FROM webhook_endpoints WHERE org_id = $1 AND endpoint_id = $2

@@ -34,6 +34,7 @@ SELECT version, type, data::text FROM events WHERE org_id = $1 AND stream = $2 O
 -- name: fetch_unpublished
 -- FOR UPDATE makes this a transaction that writes, and ends only when a synchronous standby has it and all before it. A
 -- command that gave up waiting for the standby is seen at once by who only reads: a failover would undo what was said.
+-- It costs one flush per batch, about a millisecond of a single event's way.
 SELECT e.org_id, e.position, e.stream, e.id, e.type, e.data::text, e.occurred_at, e.correlation_id, e.causation_id
 FROM outbox o JOIN events e ON e.org_id = o.org_id AND e.position = o.position
 ORDER BY o.position LIMIT $1 FOR UPDATE OF o

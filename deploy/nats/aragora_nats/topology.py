@@ -17,7 +17,8 @@ async def apply_topology(bus: JetStreamContext, *, replicas: int, max_bytes: int
     Args:
         bus: JetStream of a user that may change streams.
         replicas: copies of every stream: 1 on one machine, 3 in a cluster.
-        max_bytes: disk that each stream may take. A full stream refuses new messages: it never drops waiting ones.
+        max_bytes: disk that each stream may take. A full `USAGE` refuses new messages: it never drops
+            waiting ones. A full `EVENTS` drops its oldest, heard or not.
 
     Returns:
         One line per thing that was created, updated or removed.
@@ -65,7 +66,7 @@ async def _apply_consumer(bus: JetStreamContext, consumer: Consumer) -> str:
         ConsumerConfig(
             durable_name=consumer.name,
             description=consumer.description,
-            filter_subjects=list(consumer.filter_subjects),
+            filter_subjects=list(consumer.subjects),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=consumer.ack_wait.total_seconds(),
             max_deliver=-1,
