@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,11 @@ class Storm:
             await asyncio.sleep(0.02)
 
     async def _watch_until_it_breaks(self) -> None:
-        connection = await asyncpg.connect(self.database_url, timeout=5)
-        client = await self.bus.connect()
-        try:
+        async with AsyncExitStack() as stack:
+            connection = await asyncpg.connect(self.database_url, timeout=5)
+            stack.callback(connection.terminate)
+            client = await self.bus.connect()
+            stack.push_async_callback(client.close)
             while True:
                 recorded = await connection.fetchval("SELECT coalesce(sum(events), 0) FROM usage_monthly", timeout=5)
                 stream = await client.jetstream().stream_info(USAGE.name)
@@ -146,9 +148,6 @@ class Storm:
                     self.recorded, self.backlog = int(recorded), stream.state.messages
                     self._moved.notify_all()
                 await asyncio.sleep(0.01)
-        finally:
-            connection.terminate()
-            await client.close()
 
     async def until_recorded(self, events: int) -> None:
         """Return when so many events are in the projections."""

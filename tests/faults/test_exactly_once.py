@@ -103,9 +103,16 @@ async def rage(storm: Storm, load: oracle.Workload, count: int, scale: Scale) ->
         await publishing
         await storm.until_settled()
     finally:
-        for task in (watching, publishing):
+        await ended(watching, publishing)
+
+
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel them until they have ended: Python 3.11's `wait_for` forgets a cancellation that comes with an answer."""
+    while running := {task for task in tasks if not task.done()}:
+        for task in running:
             task.cancel()
-        await asyncio.gather(watching, publishing, return_exceptions=True)
+        await asyncio.wait(running, timeout=1)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def judge(storm: Storm, load: oracle.Workload) -> None:
