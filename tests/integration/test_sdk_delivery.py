@@ -178,10 +178,16 @@ def test_refused_events_can_be_sent_again_under_their_ids(tracker: UsageTracker,
 
 
 def test_a_403_that_names_the_event_sets_it_aside(tracker: UsageTracker, platform: UsagePlatform) -> None:
-    ids = record_while_down(tracker, platform, 3)
-    platform.failures.append(problem(403, (1, "org_id", "is not yours")))
-    assert tracker.flush(10)
-    assert list(platform.events) == [ids[0], ids[2]]
+    batch: list[str] = []
+    while len(batch) < 3:  # seldom, the first is on its way before the others are there: nothing is named then
+        platform.stop()
+        platform.batches.clear()
+        ids = record(tracker, 3)
+        platform.failures.append(problem(403, (1, "org_id", "is not yours")))
+        platform.start()
+        assert tracker.flush(10)
+        batch = platform.batches[0]
+    assert [each for each in ids if each in platform.events] == [ids[0], ids[2]]
     assert [each.reason for each in tracker.refused()] == ["is not yours"]
 
 
