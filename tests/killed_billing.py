@@ -137,8 +137,8 @@ def _killing(mortal: MortalGateway) -> Iterator[None]:
         yield
     except Killed:
         return
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError):  # on its way out, without connections
-        if not mortal.is_dead:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError):
+        if not mortal.is_dead:  # who is, is on its way out, without connections
             raise
 
 

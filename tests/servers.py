@@ -29,6 +29,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from aragora.chassis.sql import Connection
 from aragora.contracts.topology import ACCOUNTS
 from aragora_nats.configuration import configuration
 from aragora_nats.connecting import connect_once
@@ -64,6 +65,21 @@ async def eventually(condition: Callable[[], Any], timeout_seconds: float = 10, 
         if waited_seconds > timeout_seconds:
             pytest.fail(f"not within {timeout_seconds} s: {what or inspect.getsource(condition).strip()} is {found!r}")
         await asyncio.sleep(min(max(0.01, waited_seconds / 4), 0.1))
+
+
+async def cut(connection: Connection, sessions: str) -> int:
+    """End the other sessions whose `pid` the query gives. Returns how many, when they are gone on this side too.
+
+    Without waiting, a pool may hand out a connection whose end has not been heard of: what comes next fails on it now
+    and then, and says nothing about what was meant to be seen.
+    """
+    found = await connection.fetch(f"SELECT pid FROM ({sessions}) AS s WHERE pid <> pg_backend_pid()")
+    pids = [row["pid"] for row in found]
+    for wait_milliseconds in (0, 10_000):  # first all of them, then one after the other
+        end = "SELECT pg_terminate_backend(pid, $2) FROM unnest($1::int[]) AS pid"
+        await connection.execute(end, pids, wait_milliseconds)
+    await asyncio.sleep(0.05)  # what the server said last, and its closing, are read in two turns of the loop
+    return len(pids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,19 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-import asyncpg
 import pytest
 from killed_billing import BEGIN, FLOWS, Billing, Fate, Flow, When, is_consistent
-from servers import eventually
+from servers import cut, eventually
 from usage_closings import catalog_with_overage
 
 from aragora.chassis.sql import Pool
 from aragora.chassis.transient import is_transient
 from billing import reflecting
+from billing.commands import AlreadyOnPlan
 from billing.turns import TurnLost
 from standalone.stripe_simulator.faults import Fault
 from standalone.stripe_simulator.simulator import running_simulator
@@ -169,34 +169,48 @@ async def test_who_loses_its_turn_writes_nothing_any_more(living: Living, everyt
         await eventually(lambda: not billing.simulator.faults.ordered)
         waiting = asyncio.create_task(world.change(billing.org, "enterprise"))
         await eventually(lambda: waits_for_a_turn(world.pool))
-        cut = await world.pool.fetchval(_CUT_EVERYTHING if everything else _CUT_THE_TURN)
-        assert cut >= 1
+        async with world.pool.acquire() as connection:
+            assert await cut(connection, _EVERYTHING if everything else _THE_TURN) >= 1
         if everything:
-            with pytest.raises((TurnLost, asyncpg.PostgresError, asyncpg.InterfaceError)):
-                await (
-                    waiting
-                )  # it may have had the turn for a moment, when the other's connection was cut before its own
-            await world.change(billing.org, "enterprise")
+            with pytest.raises(check=is_transient):  # it may have had the turn for a moment: any way of losing it
+                await waiting
+            with suppress(AlreadyOnPlan):  # it had the turn for long enough to ask Stripe, and no longer
+                await world.change(billing.org, "enterprise")
         else:
             await waiting
         before = await world.said(billing.org)
-        with pytest.raises((OSError, asyncpg.PostgresError)) as lost:
+        with pytest.raises(check=is_transient):  # of anything else the worker would die
             await slow
-        assert is_transient(lost.value), "the worker would die of it"
         assert await world.said(billing.org) == before
         await billing.come_to_rest()
         assert await is_consistent(billing) == dict(FLOWS["upgrade"].outcome)
+
+
+async def test_who_has_lost_its_turn_asks_stripe_for_nothing_any_more(living: Living):
+    async with living() as billing:
+        for step in FLOWS["upgrade"].before:
+            await step(billing)
+        world, faults = billing.world, billing.simulator.faults
+        faults.ordered.append(Fault(method="GET", path="/v1/subscriptions", seconds=1))
+        changing = asyncio.create_task(world.change(billing.org, "enterprise"))
+        await eventually(lambda: not faults.ordered)
+        async with world.pool.acquire() as connection:
+            assert await cut(connection, _THE_TURN) == 1
+        with pytest.raises(TurnLost):
+            await changing
+        await billing.come_to_rest()
+        assert (await is_consistent(billing))["plan"] == "professional", "somebody else has had the turn since"
+        await world.change(billing.org, "enterprise")
+        await billing.come_to_rest()
+        assert (await is_consistent(billing))["plan"] == "enterprise"
 
 
 _OF_THIS_DATABASE = (
     "FROM pg_locks WHERE locktype = 'advisory' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-_CUT_THE_TURN = f"SELECT count(pg_terminate_backend(pid)) {_OF_THIS_DATABASE} AND granted"
-_CUT_EVERYTHING = (
-    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-)
+_THE_TURN = f"SELECT pid {_OF_THIS_DATABASE} AND granted"
+_EVERYTHING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
 
 
 async def waits_for_a_turn(pool: Pool) -> bool:

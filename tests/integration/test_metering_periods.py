@@ -17,6 +17,7 @@ from limits import CUSTOM, entitle, entitlements, equal_to_log, happened, limit,
 from usage import NOON, cloudevent, message, recorder
 
 from aragora.chassis.sql import Pool
+from aragora.chassis.transient import is_transient
 from aragora.contracts.events import UsagePeriodClosed
 from metering import erasure, periods
 from metering.handlers import Recorder
@@ -263,8 +264,9 @@ async def test_closing_goes_on_where_it_was_killed(metering_database_url: str, m
             try:
                 await closing
                 break
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
-                continue  # asyncpg's internal error: the connection broke in the middle of an operation
+            except Exception as error:
+                if not is_transient(error):
+                    raise
     finally:
         await connection.close()
     assert kills > 0

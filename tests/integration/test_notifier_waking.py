@@ -10,8 +10,8 @@ from notifier.failover import queries
 from notifier.waking import keep_at
 
 PRESENT = "SELECT EXISTS (SELECT FROM present_workers WHERE key = worker_key($1))"
-CUT = (
-    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+WHO_IS_PRESENT = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
@@ -40,7 +40,8 @@ async def test_who_was_cut_off_is_there_again_and_works_on(notifier_database_url
         )
         await servers.eventually(lambda: turns == 1, 10, what="the first turn")
         assert await is_there()
-        await pool.execute(CUT)
+        async with pool.acquire() as connection:
+            assert await servers.cut(connection, WHO_IS_PRESENT) == 1
         await servers.eventually(is_gone, 10, what="the cut")
         goes_on.set()
         await servers.eventually(is_there, 10, what="the worker to be there again")

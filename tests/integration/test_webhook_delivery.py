@@ -8,7 +8,7 @@ from functools import partial
 from ipaddress import ip_network
 
 import pytest
-from servers import eventually
+from servers import cut, eventually
 from standardwebhooks import Webhook
 from webhook_lanes import SECRET, LanesWorld
 from webhook_receiver import Received, Receiver
@@ -197,10 +197,8 @@ async def test_workers_that_die_leave_nothing_behind(
         dying = asyncio.ensure_future(_work(webhooks))
         await eventually(partial(_has_come, hook, count))
         # As a crash does: nothing is finished, and the sessions end.
-        await webhooks.pool.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid()"
-        )
+        async with webhooks.pool.acquire() as connection:
+            await cut(connection, "SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
     async with webhooks.work(2, networks=HERE):

@@ -51,36 +51,36 @@ async def check_out(payments: Payments, wanted: Wanted, email: str | None, now: 
         StripeRefused: Stripe will not have it.
     """
     org_id = wanted.org_id
-    async with turn_of(payments.turns, org_id) as connection:
-        await _demand_free(connection, org_id)
+    async with turn_of(payments.turns, org_id) as turn:
+        await _demand_free(turn, org_id)
         asked = (CREATE_CUSTOMER, OPEN_CHECKOUT, EXPIRE_CHECKOUT)
-        await intents.carry_out_begun(payments.pool, payments.gateway, payments.kinds, org_id, asked, now)
-        customer = await _customer(payments, connection, org_id, email, now)
+        await intents.carry_out_begun(turn, payments.pool, payments.gateway, payments.kinds, org_id, asked, now)
+        customer = await _customer(payments, turn, org_id, email, now)
         if await _pays_at_stripe(payments, customer):
-            await reflecting.reflect_in_turn(payments, connection, org_id, now=now)
-            await _demand_free(connection, org_id)
-        session = await _open_already(payments, connection, wanted, customer, now)
+            await reflecting.reflect_in_turn(payments, turn, org_id, now=now)
+            await _demand_free(turn, org_id)
+        session = await _open_already(payments, turn, wanted, customer, now)
         if session is None:
-            session = await _ask(payments, org_id, OPEN_CHECKOUT, _session(wanted, customer), now)
+            session = await _ask(payments, turn, org_id, OPEN_CHECKOUT, _session(wanted, customer), now)
         return Checkout(session["id"], session["url"], moment(session["expires_at"]))
 
 
-async def _demand_free(connection: Connection, org_id: str) -> None:
-    subscribed = await connection.fetchval(reflecting.queries.is_subscribed, org_id)
-    if not subscribed or await connection.fetchval(queries.is_closed, org_id):
+async def _demand_free(turn: Connection, org_id: str) -> None:
+    subscribed = await turn.fetchval(reflecting.queries.is_subscribed, org_id)
+    if not subscribed or await turn.fetchval(queries.is_closed, org_id):
         raise NotSubscribed("There is no such organization here, or no longer.")
-    if await connection.fetchval(queries.paying_subscription, org_id) is not None:
+    if await turn.fetchval(queries.paying_subscription, org_id) is not None:
         raise PaidThroughStripe(_PAYS_ALREADY.format(org_id=org_id))
 
 
-async def _customer(payments: Payments, connection: Connection, org_id: str, email: str | None, now: datetime) -> str:
-    customer: str | None = await connection.fetchval(reflecting.queries.live_customer_of, org_id)
+async def _customer(payments: Payments, turn: Connection, org_id: str, email: str | None, now: datetime) -> str:
+    customer: str | None = await turn.fetchval(reflecting.queries.live_customer_of, org_id)
     if customer is not None and not await _name(payments, customer, email):
-        await connection.execute(reflecting.queries.customer_deleted, customer, now)
+        await turn.execute(reflecting.queries.customer_deleted, customer, now)
         customer = None
     if customer is None:
-        number = await connection.fetchval(queries.customers_asked_for, org_id, CREATE_CUSTOMER)
-        made = await _ask(payments, org_id, CREATE_CUSTOMER, {}, now, once=f"customer/{number}")
+        number = await turn.fetchval(queries.customers_asked_for, org_id, CREATE_CUSTOMER)
+        made = await _ask(payments, turn, org_id, CREATE_CUSTOMER, {}, now, once=f"customer/{number}")
         customer = str(made["id"])
         await _name(payments, customer, email)
     return customer
@@ -103,22 +103,22 @@ async def _pays_at_stripe(payments: Payments, customer: str) -> bool:
 
 
 async def _open_already(
-    payments: Payments, connection: Connection, wanted: Wanted, customer: str, now: datetime
+    payments: Payments, turn: Connection, wanted: Wanted, customer: str, now: datetime
 ) -> Json | None:
     """The open checkout that does. Others are ended first; one that was paid meanwhile ends the matter."""
     org_id, found, was_paid = wanted.org_id, None, False
-    for row in await connection.fetch(queries.open_checkouts, org_id):
+    for row in await turn.fetch(queries.open_checkouts, org_id):
         session = await _read_session(payments, row["session_id"])
         if session["status"] == "open":
             if found is None and _does(session, wanted, customer, now):
                 found = session
                 continue
-            session = await _ask(payments, org_id, EXPIRE_CHECKOUT, {"session": session["id"]}, now)
-        await connection.execute(queries.end_checkout, org_id, session["id"], session["status"])
+            session = await _ask(payments, turn, org_id, EXPIRE_CHECKOUT, {"session": session["id"]}, now)
+        await turn.execute(queries.end_checkout, org_id, session["id"], session["status"])
         was_paid |= session["status"] == "complete"
     if was_paid:
-        await reflecting.reflect_in_turn(payments, connection, org_id, now=now)
-        await _demand_free(connection, org_id)
+        await reflecting.reflect_in_turn(payments, turn, org_id, now=now)
+        await _demand_free(turn, org_id)
     return found
 
 
@@ -158,9 +158,11 @@ def _session(wanted: Wanted, customer: str) -> Json:
 
 
 async def _ask(
-    payments: Payments, org_id: str, kind: str, parameters: Json, now: datetime, once: str | None = None
-) -> Json:
-    return await intents.ask(payments.pool, payments.gateway, payments.kinds, org_id, kind, parameters, now, once=once)
+    payments: Payments, turn: Connection, org_id: str, kind: str, parameters: Json, now: datetime,
+    once: str | None = None,
+) -> Json:  # fmt: skip
+    pool, gateway, kinds = payments.pool, payments.gateway, payments.kinds
+    return await intents.ask(turn, pool, gateway, kinds, org_id, kind, parameters, now, once=once)
 
 
 async def open_portal(payments: Payments, org_id: str, return_url: str) -> str | None:

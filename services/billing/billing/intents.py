@@ -74,10 +74,13 @@ async def record(
 
 
 async def ask(
-    pool: Pool, gateway: StripeGateway, kinds: Mapping[str, Kind], org_id: str, kind: str,
+    turn: Connection, pool: Pool, gateway: StripeGateway, kinds: Mapping[str, Kind], org_id: str, kind: str,
     parameters: Mapping[str, Any], now: datetime, *, once: str | None = None,
 ) -> Json:  # fmt: skip
     """Write an intent down, carry it out, keep the answer; returns what Stripe said, whole.
+
+    It is written on the connection of the organization's turn, and so by nobody whose turn is over; the answer is kept
+    all the same.
 
     Raises:
         StripeNotConfigured: nothing was written down.
@@ -85,8 +88,7 @@ async def ask(
         StripeRefused: it was not done.
     """
     gateway.demand()
-    async with pool.acquire() as conn:
-        intent = await record(conn, org_id, kind, parameters, now, once=once)
+    intent = await record(turn, org_id, kind, parameters, now, once=once)
     if intent.outcome is not None:
         return intent.outcome
     return await carry_out(pool, gateway, kinds, intent, now)
@@ -115,18 +117,17 @@ async def carry_out(
 
 
 async def carry_out_begun(
-    pool: Pool, gateway: StripeGateway, kinds: Mapping[str, Kind], org_id: str, names: Collection[str], now: datetime
-) -> list[Intent]:
+    turn: Connection, pool: Pool, gateway: StripeGateway, kinds: Mapping[str, Kind], org_id: str,
+    names: Collection[str], now: datetime,
+) -> list[Intent]:  # fmt: skip
     """Carry out what an organization's earlier request began and did not end, of these kinds. Returns what that was.
 
-    So that nothing that was asked for long ago is done after what is asked for now.
+    So that nothing that was asked for long ago is done after what is asked for now. `turn`: see `ask`.
 
     Raises:
         StripeAway: it is not known whether all of it was done.
     """
-    async with pool.acquire() as conn:
-        rows = await conn.fetch(queries.pending_intents_of, org_id, list(names))
-    begun = [_intent(row) for row in rows]
+    begun = [_intent(row) for row in await turn.fetch(queries.pending_intents_of, org_id, list(names))]
     for intent in begun:
         with suppress(StripeRefused):
             await carry_out(pool, gateway, kinds, intent, now)

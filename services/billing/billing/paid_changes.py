@@ -105,18 +105,18 @@ async def change(payments: Payments, reference: str, org_id: str, choice: Choice
         raise PaidThroughStripe(f"{plan.name} costs nothing: cancel what is paid for, and choose it afterwards.")
     price_id = payments.prices.of(plan.plan)
 
-    async def do(paid: _Paid) -> None:
+    async def do(turn: Connection, paid: _Paid) -> None:
         _demand_paid(paid)
         if paid.in_force == plan.plan:
             if paid.is_plain and not paid.was_begun:
                 raise AlreadyOnPlan(f"The organization has {plan.name} already.")
-            await _update(payments, org_id, paid, paid.undone(), now)
+            await _update(payments, turn, org_id, paid, paid.undone(), now)
         elif choice.at_period_end:
-            await _update(payments, org_id, paid, _later(paid, price_id), now)
+            await _update(payments, turn, org_id, paid, _later(paid, price_id), now)
         else:
-            await _update(payments, org_id, paid, paid.undone(), now)
+            await _update(payments, turn, org_id, paid, paid.undone(), now)
             is_higher = plan.rank > plans.current(paid.in_force).rank
-            said = await _update(payments, org_id, paid, _at_once(paid, price_id, is_higher=is_higher), now)
+            said = await _update(payments, turn, org_id, paid, _at_once(paid, price_id, is_higher=is_higher), now)
             if said.get("pending_update"):
                 raise await _not_paid(payments, said, plan)
 
@@ -126,11 +126,11 @@ async def change(payments: Payments, reference: str, org_id: str, choice: Choice
 async def cancel(payments: Payments, reference: str, org_id: str, now: datetime, *, at_period_end: bool) -> None:
     """End it: at the end of what is paid for, or now, when nothing is given back. Raises as `change` does."""
 
-    async def do(paid: _Paid) -> None:
+    async def do(turn: Connection, paid: _Paid) -> None:
         if not at_period_end:
-            await _ask(payments, org_id, CANCEL_NOW, {"subscription": paid.subscription_id}, now)
+            await _ask(payments, turn, org_id, CANCEL_NOW, {"subscription": paid.subscription_id}, now)
         elif not paid.ends:
-            await _update(payments, org_id, paid, {"cancel_at_period_end": True}, now)
+            await _update(payments, turn, org_id, paid, {"cancel_at_period_end": True}, now)
 
     await _in_turn(payments, reference, org_id, do, now)
 
@@ -138,10 +138,10 @@ async def cancel(payments: Payments, reference: str, org_id: str, now: datetime,
 async def resume(payments: Payments, reference: str, org_id: str, now: datetime) -> None:
     """Take back what is planned for the end of the period. Raises as `change` does."""
 
-    async def do(paid: _Paid) -> None:
+    async def do(turn: Connection, paid: _Paid) -> None:
         if paid.is_plain and not paid.was_begun:
             raise NothingToResume("Nothing is pending: no cancellation and no change can be taken back.")
-        await _update(payments, org_id, paid, paid.undone(), now)
+        await _update(payments, turn, org_id, paid, paid.undone(), now)
 
     await _in_turn(payments, reference, org_id, do, now)
 
@@ -175,27 +175,27 @@ async def preview(
 
 
 async def _in_turn(
-    payments: Payments, reference: str, org_id: str, do: Callable[[_Paid], Awaitable[None]], now: datetime
+    payments: Payments, reference: str, org_id: str, do: Callable[[Connection, _Paid], Awaitable[None]], now: datetime
 ) -> None:
     """End what was begun, do it, and reflect what came of it, also if it was refused."""
     payments.gateway.demand()
-    async with turn_of(payments.turns, org_id) as connection:
+    async with turn_of(payments.turns, org_id) as turn:
         asked = (CHANGE_SUBSCRIPTION, CANCEL_NOW)
-        begun = await intents.carry_out_begun(payments.pool, payments.gateway, payments.kinds, org_id, asked, now)
+        begun = await intents.carry_out_begun(turn, payments.pool, payments.gateway, payments.kinds, org_id, asked, now)
         said = await payments.gateway.subscription(reference)
         try:
             if said["status"] not in PAYS | OWES | {"paused"}:
                 raise PaidThroughStripe("The subscription at Stripe has ended; look at the plan again.")
-            await do(await _read(payments, said, org_id, now, was_begun=bool(begun)))
+            await do(turn, await _read(payments, said, org_id, now, was_begun=bool(begun)))
         except (Refused, StripeRefused):
-            await _reflect(payments, connection, org_id, reference, now)
+            await _reflect(payments, turn, org_id, reference, now)
             raise
-        await _reflect(payments, connection, org_id, reference, now)
+        await _reflect(payments, turn, org_id, reference, now)
 
 
-async def _reflect(payments: Payments, connection: Connection, org_id: str, reference: str, now: datetime) -> None:
+async def _reflect(payments: Payments, turn: Connection, org_id: str, reference: str, now: datetime) -> None:
     latest = (await payments.gateway.subscription(reference))["latest_invoice"]
-    await reflecting.reflect_in_turn(payments, connection, org_id, now=now, invoice_ids=[latest] if latest else ())
+    await reflecting.reflect_in_turn(payments, turn, org_id, now=now, invoice_ids=[latest] if latest else ())
 
 
 async def _read(payments: Payments, said: Json, org_id: str, now: datetime, *, was_begun: bool = False) -> _Paid:
@@ -235,16 +235,16 @@ def _at_once(paid: _Paid, price_id: str, *, is_higher: bool) -> Json:
     return {"items": items, "proration_behavior": "always_invoice", "payment_behavior": "pending_if_incomplete"}
 
 
-async def _update(payments: Payments, org_id: str, paid: _Paid, change: Json, now: datetime) -> Json:
+async def _update(payments: Payments, turn: Connection, org_id: str, paid: _Paid, change: Json, now: datetime) -> Json:
     if not change:
         return paid.said
     asked = {"subscription": paid.subscription_id, "change": change}
-    return await _ask(payments, org_id, CHANGE_SUBSCRIPTION, asked, now)
+    return await _ask(payments, turn, org_id, CHANGE_SUBSCRIPTION, asked, now)
 
 
-async def _ask(payments: Payments, org_id: str, kind: str, parameters: Json, now: datetime) -> Json:
+async def _ask(payments: Payments, turn: Connection, org_id: str, kind: str, parameters: Json, now: datetime) -> Json:
     try:
-        return await intents.ask(payments.pool, payments.gateway, payments.kinds, org_id, kind, parameters, now)
+        return await intents.ask(turn, payments.pool, payments.gateway, payments.kinds, org_id, kind, parameters, now)
     except StripeRefused as refusal:
         if refusal.is_card:
             message = "The card was declined, and nothing was changed: update it, and ask again."

@@ -16,7 +16,7 @@ queries = sql.load("billing", "sql/turns.sql")
 
 
 class TurnLost(ConnectionError):
-    """The database ended the connection, and the turn with it: nothing was written after that. Try again."""
+    """The database ended the connection, and the turn with it: nothing was written or begun after that. Try again."""
 
 
 @asynccontextmanager
