@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import asyncpg
 import typer
 import uvloop
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Column, Table
 
 from aragora.chassis import dead_letters_cli, telemetry, tracing
 from aragora.chassis.commands import read_settings, with_database
+from aragora.chassis.database import open_pool
 from aragora.chassis.migrate import migrate as apply_migrations
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Connection, Pool
@@ -98,7 +98,7 @@ def _with_pool(settings: Settings, work: Callable[[Pool], Coroutine[Any, Any, No
     from auth.operators import UnusableOperator  # noqa: PLC0415 - see `api`
 
     async def run() -> None:
-        async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool:
+        async with open_pool(settings.database_url, min_size=1, max_size=1) as pool:
             await work(pool)
 
     try:

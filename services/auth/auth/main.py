@@ -4,7 +4,6 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import structlog
 from fastapi import FastAPI
 
@@ -12,6 +11,7 @@ from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce
 from aragora.chassis.relay import Relay
 from aragora.chassis.sealing import Sealer
@@ -78,9 +78,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
         JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
         user, password = settings.nats_user, settings.nats_password
         broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH)
-        async with asyncpg.create_pool(
-            settings.database_url, min_size=1, max_size=12, timeout=5, command_timeout=10
-        ) as pool:
+        async with open_pool(settings.database_url, min_size=1, max_size=12, timeout=5, command_timeout=10) as pool:
             app.state.auth_pool = pool
             app.state.auth_clock = clock
             app.state.auth_sealer = sealer = Sealer(settings.sealing_keys, "auth")

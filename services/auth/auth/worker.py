@@ -4,12 +4,12 @@ import asyncio
 import signal
 from datetime import UTC, datetime
 
-import asyncpg
 import structlog
 from faststream.nats import NatsBroker
 
 from aragora.chassis import bus
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Publish, Relay
 from aragora.contracts import topology
@@ -41,7 +41,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=5) as pool:
+    async with open_pool(settings.database_url, min_size=1, max_size=5) as pool:
         user, password = settings.nats_user, settings.nats_password
         broker = bus.connect_bus(settings.nats_url, user, password, topology.AUTH, **consume_policy(pool))
         subscribe(broker, pool)

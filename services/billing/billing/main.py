@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 from fastapi import FastAPI
 
 from aragora.billing.jwt_auth import JWTConfig
 from aragora.chassis import app as chassis_app
 from aragora.chassis import bus
 from aragora.chassis.consume import disconnect
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
@@ -48,9 +48,7 @@ def lifespan(settings: Settings, clock: Clock = now_utc) -> chassis_app.Lifespan
     async def running(app: FastAPI) -> AsyncIterator[None]:
         JWTConfig.from_environment()  # a missing secret shows at the start, not in the first person's request
         broker = connect_bus(settings)
-        async with asyncpg.create_pool(
-            settings.database_url, min_size=1, max_size=10, timeout=5, command_timeout=10
-        ) as pool:
+        async with open_pool(settings.database_url, min_size=1, max_size=10, timeout=5, command_timeout=10) as pool:
             app.state.billing_pool = pool
             app.state.billing_clock = clock
             app.state.billing_settings = settings

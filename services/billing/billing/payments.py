@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import asyncpg
-
+from aragora.chassis.database import open_pool
 from aragora.chassis.sql import Pool
 from billing.intents import Kind
 from billing.settings import Settings
@@ -35,7 +34,7 @@ class Payments:
 @asynccontextmanager
 async def paying_with(settings: Settings, pool: Pool, kinds: Mapping[str, Kind]) -> AsyncIterator[Payments]:
     """Payments as the settings say, for the plans that are published."""
-    async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=TURNS, command_timeout=30) as turns:
+    async with open_pool(settings.database_url, min_size=0, max_size=TURNS, command_timeout=30) as turns:
         async with pool.acquire() as connection:
             plans = await load_plans(connection)
         payments = _payments(settings, pool, turns, plans.ids, kinds)

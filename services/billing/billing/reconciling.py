@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import asyncpg
 import structlog
 
+from aragora.chassis.database import open_pool
 from aragora.chassis.sql import Pool
 from billing import metrics, reflecting, standing, stripe_inbox
 from billing.attention import raise_attention
@@ -114,7 +114,7 @@ def _seen(subscriptions: Sequence[StripeSubscription]) -> dict[str, tuple[object
 async def reconcile_all(settings: Settings, now: datetime) -> Reconciled:
     """Read what was lost, and compare everything, with connections of its own; for the command line."""
     async with (
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=2) as pool,
+        open_pool(settings.database_url, min_size=1, max_size=2) as pool,
         paying_with(settings, pool, KINDS) as payments,
     ):
         payments.gateway.demand()

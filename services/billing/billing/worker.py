@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import structlog
 from faststream.nats import NatsBroker
 
 from aragora.chassis import bus, inbox
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Relay
 from aragora.chassis.sql import Pool
@@ -52,7 +52,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=6) as pool:
+    async with open_pool(settings.database_url, min_size=1, max_size=6) as pool:
         await publish(pool, settings, clock)
         async with pool.acquire() as connection:
             await inbox.forget_before(connection, clock() - FORGET_AFTER)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-import asyncpg
 import typer
 import uvloop
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from aragora.chassis import dead_letters_cli, telemetry, tracing
 from aragora.chassis.commands import read_settings
+from aragora.chassis.database import open_pool
 from aragora.chassis.migrate import migrate as apply_migrations
 from metering import log_months, pricing_table, refold
 from metering.refold import Verdict
@@ -53,7 +53,7 @@ def migrate() -> None:
     settings = _settings("metering-migrate")
 
     async def bring() -> list[str]:
-        async with asyncpg.create_pool(settings.database_url, min_size=1, max_size=1) as pool:
+        async with open_pool(settings.database_url, min_size=1, max_size=1) as pool:
             async with pool.acquire() as connection:
                 applied = await apply_migrations(connection, "metering")
                 await pricing_table.write(connection, settings.price_tables)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import structlog
 from fastapi import FastAPI
 
@@ -12,6 +11,7 @@ from aragora.billing.pricebook import PriceBook
 from aragora.chassis import app as chassis_app
 from aragora.chassis.bus import readiness
 from aragora.chassis.consume import disconnect
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce
 from aragora.chassis.security import parse_service_keys
 from aragora.chassis.trust import trusting
@@ -58,8 +58,8 @@ def lifespan(settings: Settings) -> chassis_app.Lifespan:
             return await broker.publish(payload, subject, headers=headers, stream=topology.USAGE.name, timeout=5)
 
         async with (
-            asyncpg.create_pool(settings.database_url, min_size=0, max_size=10, timeout=5, command_timeout=10) as pool,
-            asyncpg.create_pool(settings.database_url, min_size=0, max_size=LANES, command_timeout=5) as desk_pool,
+            open_pool(settings.database_url, min_size=0, max_size=10, timeout=5, command_timeout=10) as pool,
+            open_pool(settings.database_url, min_size=0, max_size=LANES, command_timeout=5) as desk_pool,
         ):
             app.state.metering_bus = await broker.connect()
             await announce("metering", broker)

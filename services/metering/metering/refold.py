@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 
-import asyncpg
-
-from aragora.chassis import sql
+from aragora.chassis import database, sql
 from aragora.chassis.sql import Connection
 from metering import entitlements
 from metering.limit_fold import counted_from
@@ -112,7 +110,7 @@ async def rebuild(database_url: str, *, connections: int, progress: Progress, no
 
 async def _put_holds_right(database_url: str) -> None:
     """What is held needs no log, only that nobody reserves: apart, so that reserving does not wait for the fold."""
-    connection = await asyncpg.connect(database_url, server_settings=SESSION_SETTINGS)
+    connection = await database.connect(database_url, server_settings=SESSION_SETTINGS)
     try:
         async with connection.transaction():
             await connection.execute(queries.hold_every_gate)
@@ -130,7 +128,7 @@ async def _refolded(
     async with AsyncExitStack() as stack:
 
         async def connect() -> Connection:
-            connection = await asyncpg.connect(database_url, server_settings=SESSION_SETTINGS)
+            connection = await database.connect(database_url, server_settings=SESSION_SETTINGS)
             stack.push_async_callback(connection.close)
             return connection
 

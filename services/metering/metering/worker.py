@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import asyncpg
 import structlog
 from faststream.nats import NatsBroker
 
@@ -15,6 +14,7 @@ from aragora.billing.pricebook import PriceBook
 from aragora.chassis import bus
 from aragora.chassis.bus import readiness
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Relay
 from aragora.contracts import topology
@@ -41,14 +41,14 @@ async def run_worker(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
-        asyncpg.create_pool(
+        open_pool(
             settings.database_url, min_size=1, max_size=2, init=prepare_session, server_settings=SESSION_SETTINGS
         ) as pool,
-        asyncpg.create_pool(settings.database_url, min_size=1, max_size=4) as side_pool,
-        asyncpg.create_pool(
+        open_pool(settings.database_url, min_size=1, max_size=4) as side_pool,
+        open_pool(
             settings.database_url, min_size=1, max_size=1, init=prepare_entitlements_session
         ) as entitlements_pool,
-        asyncpg.create_pool(
+        open_pool(
             settings.database_url, min_size=0, max_size=1, init=periods.prepare_closing_session,
             server_settings=periods.SESSION_SETTINGS,
         ) as periods_pool,

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-import asyncpg
 import structlog
 
 from aragora.chassis import bus
 from aragora.chassis.consume import consume_policy, disconnect, drain
+from aragora.chassis.database import open_pool
 from aragora.chassis.metrics import announce, keep_reading
 from aragora.chassis.relay import Relay
 from aragora.chassis.sealing import Sealer
@@ -54,7 +54,7 @@ async def run_worker(settings: Settings, clock: Clock = now_utc) -> None:
 async def working(settings: Settings, clock: Clock, stop: asyncio.Event) -> AsyncIterator[None]:
     """Everything that the worker does, while the block runs. `stop` is set when a task of it fails, and at the end."""
     sealer = Sealer(settings.sealing_keys, SERVICE)
-    database = asyncpg.create_pool(
+    database = open_pool(
         settings.database_url, min_size=1, max_size=12, command_timeout=60, server_settings=SESSION_SETTINGS
     )
     async with database as pool:

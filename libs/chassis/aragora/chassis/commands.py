@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import asyncpg
 from pydantic import ValidationError
 
+from aragora.chassis.database import connect
 from aragora.chassis.sql import Connection
 
 _Settings = TypeVar("_Settings")
@@ -32,7 +32,7 @@ def with_database(url: str, work: Callable[[Connection], Coroutine[Any, Any, Non
     """Do something with one connection to a database, from beginning to end."""
 
     async def run() -> None:
-        connection = await asyncpg.connect(url)
+        connection = await connect(url)
         try:
             await work(connection)
         finally:

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
-from faststream.nats import NatsBroker
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric, disable_created_metrics
 from prometheus_client.registry import Collector
 
@@ -19,6 +19,9 @@ from aragora.chassis import sql
 from aragora.chassis.sql import Connection, Pool
 from aragora.contracts.envelope import event_types
 from aragora.contracts.topology import CONSUMERS
+
+if TYPE_CHECKING:  # commands that count begin without a broker
+    from faststream.nats import NatsBroker
 
 READ_EVERY_SECONDS = 10.0
 READ_WITHIN_SECONDS = 5.0
@@ -63,7 +66,7 @@ queries = sql.load("aragora.chassis")
 _log = structlog.get_logger(__name__)
 
 
-async def announce(component: str, broker: NatsBroker) -> None:
+async def announce(component: str, broker: "NatsBroker") -> None:
     """Say which service runs here, in which version, whether it is connected, and which events it may publish."""
     client = await broker.connect()
     _build.labels(component, version("aragora-chassis")).set(1)
@@ -76,7 +79,7 @@ async def announce(component: str, broker: NatsBroker) -> None:
 async def keep_reading(
     component: str,
     pool: Pool,
-    broker: NatsBroker,
+    broker: "NatsBroker",
     stop: asyncio.Event,
     read: Read | None = None,
     gauges: Sequence[Gauge] = (),
