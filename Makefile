@@ -38,7 +38,7 @@ demo: $(READY)  ## Show it working: sample organizations and live traffic
 test: $(READY)  ## Run all tests, on real Postgres and NATS (embedded, or containers where Docker answers)
 	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
 	  $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not compose and not alone" && \
-	  $(BIN)/python -m pytest -m "alone and not long" tests/system)
+	  $(BIN)/python -m pytest -m "alone and not long" tests/system tests/faults)
 
 test-long: $(READY)  ## Run the long tests: a million events, a thousand lives at Stripe, a year of invoices, every crash
 	@$(BIN)/python -m pytest -m long $(ARGS)

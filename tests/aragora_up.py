@@ -33,7 +33,8 @@ class Up:
 
     def client(self) -> httpx.AsyncClient:
         key = credentials.read(self.data_dir).service_key
-        return httpx.AsyncClient(base_url=self.running.url, headers={"Authorization": f"Bearer {key}"})
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=self.running.url, headers=headers, timeout=30)
 
     async def read_until(self, text: str, timeout_seconds: float = 60) -> None:
         assert self.process.stdout is not None
@@ -59,9 +60,8 @@ async def starter(data_dir: Path) -> AsyncIterator[StartUp]:
     async with AsyncExitStack() as stack:
 
         async def start(*arguments: str, until: str = END_OF_PANEL, **variables: str) -> Up:
-            port = str(machine.free_port())
             async with starting_alone():
-                return await start_now(port, *arguments, until=until, **variables)
+                return await start_now(str(machine.free_port()), *arguments, until=until, **variables)
 
         async def start_now(port: str, *arguments: str, until: str, **variables: str) -> Up:
             process = await aragora("up", "--workers", "1", "--port", port, *arguments, at=data_dir, **variables)

@@ -61,8 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: place.get(item.path, len(place)))
     for item in items:
-        if item.get_closest_marker("alone") and here / "system" not in item.path.parents:
-            raise pytest.UsageError(f"{item.nodeid}: `make test` looks in tests/system for what runs alone.")
+        if item.get_closest_marker("alone") and not {here / "system", here / "faults"} & set(item.path.parents):
+            raise pytest.UsageError(f"{item.nodeid}: `make test` looks in system and faults for what runs alone.")
 
 
 @pytest.fixture(scope="session")

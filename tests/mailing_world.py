@@ -146,7 +146,7 @@ async def mailing_world(
                 postgres, template, nats_url, works=False, **((server.settings if has_server else {}) | settings)
             )
         )
-        post = await stack.enter_async_context(Post(found.settings, timeout_seconds=1.0))
+        post = await stack.enter_async_context(Post(found.settings))
         directory = Directory(found.pool, found.bus, found.sealer)
         room = Mailroom.of(found.pool, post, directory, found.sealer, found.settings, found.clock)
         yield MailingWorld(found, server, room)

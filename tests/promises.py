@@ -14,7 +14,7 @@ from auth_platform import PASSWORD
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 from separate_services import SeparateServices
-from servers import eventually
+from servers import eventually_for_good
 from traffic import STARTER_DEBATES, TOO_MANY, Traffic
 
 from aragora.contracts.topology import EVENTS, STREAMS
@@ -58,7 +58,7 @@ async def settled(parts: SeparateServices, services: list[str]) -> None:
             return not await waiting()
 
         try:
-            await eventually(nothing_waits, 60, what="nothing waits")
+            await eventually_for_good(nothing_waits, 60, what="nothing waits")
         except BaseException:
             print(await waiting())
             raise

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aragora.chassis.sql import Connection
 from aragora.contracts.topology import ACCOUNTS
@@ -80,6 +81,21 @@ async def cut(connection: Connection, sessions: str) -> int:
         await connection.execute(end, pids, wait_milliseconds)
     await asyncio.sleep(0.05)  # what the server said last, and its closing, are read in two turns of the loop
     return len(pids)
+
+
+async def eventually_for_good(condition: Callable[[], Awaitable[bool]], timeout_seconds: float, *, what: str) -> None:
+    """Poll until the condition was true ten times in a row, over a tenth of a second or more.
+
+    For what consumers have pending: the bus counts a message there a moment after it has confirmed it.
+    """
+    in_a_row = 0
+
+    async def lasts() -> bool:
+        nonlocal in_a_row
+        in_a_row = in_a_row + 1 if await condition() else 0
+        return in_a_row >= 10
+
+    await eventually(lasts, timeout_seconds, what=what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +238,6 @@ os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 # No test meets a certificate of a public authority. To read all of those takes every HTTP client 30 ms.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = os.devnull
+# By itself Hypothesis fails an example that takes 0.2 s: nothing promises that, and on a busy machine some do.
+settings.register_profile("aragora", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("aragora")

@@ -54,6 +54,7 @@ class UsagePlatform:
         self.names_refused = True
         self.changed = threading.Condition()
         self._connections: list[socket.socket] = []
+        self._kept: socket.socket | None = None
         self.port = port
         self.start()
 
@@ -62,13 +63,14 @@ class UsagePlatform:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        self._let_go()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler_of(self))
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Go down, with every open connection."""
+        """Go down, with every open connection. Nobody else gets the port meanwhile."""
         self._server.shutdown()
         self._thread.join()
         for connection in self._connections:
@@ -78,12 +80,21 @@ class UsagePlatform:
                 continue  # it was closed already
         self._server.server_close()
         self._connections.clear()
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind(("127.0.0.1", self.port))
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
         self.stop()
+        self._let_go()
 
     def await_batches(self, count: int, timeout_seconds: float = 10) -> None:
         with self.changed:

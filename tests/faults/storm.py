@@ -15,7 +15,7 @@ import psutil
 from metering_platform import worker_process
 from nats.aio.client import Client
 from oracle import SUMMED, Event, Totals, Workload
-from servers import eventually
+from servers import eventually, eventually_for_good
 
 from aragora.chassis.migrate import migrate
 from aragora.contracts.ids import new_id
@@ -162,7 +162,9 @@ class Storm:
         """
         client = await self.bus.connect()
         try:
-            await eventually(lambda: _nothing_pending(client), 300, what="everything is recorded and acknowledged")
+            await eventually_for_good(
+                lambda: _nothing_pending(client), 300, what="everything is recorded and acknowledged"
+            )
         except BaseException:
             infos = [await client.jetstream().consumer_info(each.stream, each.name) for each in CONSUMERS]
             print(self, *infos, sep="\n")

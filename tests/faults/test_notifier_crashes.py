@@ -128,6 +128,7 @@ async def town(postgres: PostgresServer, template: str, nats_url: str, chance: r
             await pool.execute("INSERT INTO webhook_lanes (org_id, endpoint_id) VALUES ($1, 'ep')", org)
         settings = around.settings | mail.settings | {
             "ARAGORA_SEALING_KEYS": SEALING_KEYS, "ARAGORA_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "ARAGORA_DIGEST_HOUR": str((datetime.now(UTC).hour + 12) % 24),  # while this runs, no digest leaves
         }  # fmt: skip
         processes = [
             PythonService(f"notifier-worker-{number}", around.folder, ["notifier", "worker"], settings)

@@ -119,11 +119,15 @@ async def test_nothing_is_said_before_the_standby_has_it(pair: PostgresPair):
         relay = Relay(pool, company.publish)
         relay.start()
         await pair.standby.kill()
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(company.append("given-up"), 1)
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE "
+        command = asyncio.create_task(company.append("given-up"))
+        await eventually(lambda: pair.primary.execute(f"{waits} 'COMMIT%'"), 20, what="it waits for the standby")
+        command.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await command
         assert await pool.fetchval("SELECT count(*) FROM events") == 1
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%FROM outbox%'"
-        await eventually(lambda: pair.primary.execute(waits), 20, what="the relay waits for the standby")
+        relay_waits = f"{waits} '%FROM outbox%'"
+        await eventually(lambda: pair.primary.execute(relay_waits), 20, what="the relay waits for the standby")
         assert company.said == []
         await pair.standby.start()
         await eventually(lambda: company.said, 20)

@@ -148,7 +148,9 @@ class Run:
         """What is used and held, over and over, each time at one instant."""
         connection = await asyncpg.connect(self.apis.platform.database_url)
         try:
-            while not self.finished:
+            is_last = False
+            while not is_last:
+                is_last = self.finished  # once more when all is done, however rarely it was its turn before
                 used_and_held = await connection.fetchval(
                     """
                     SELECT coalesce((SELECT sum(used) FROM limit_usage WHERE org_id = $1), 0)

@@ -136,10 +136,11 @@ async def test_while_postgres_says_nothing_nobody_waits_for_long(private_postgre
     async with running_api((private_postgres, private_nats), fail_open=False) as api:
         assert await api.works()
         server = psutil.Process(api.postgres.pid)
-        paused = [server, *server.children(recursive=True)]
-        for each in paused:
-            os.kill(each.pid, signal.SIGSTOP)
+        server.suspend()  # first and for longest: so no child is gone that is named here, also if it ends by itself
+        children = server.children(recursive=True)
         try:
+            for each in children:
+                os.kill(each.pid, signal.SIGSTOP)
             for count in (20, 1):  # the second finds no connection
                 together = await asyncio.gather(*(api.ask("reservations", RESERVE) for _ in range(count)))
                 assert {answer.status_code for answer in together} == {503}
@@ -150,8 +151,9 @@ async def test_while_postgres_says_nothing_nobody_waits_for_long(private_postgre
                 assert await readiness(api) == READY_WITHOUT
             assert ((await reading).status_code, time.monotonic() - began < READ_SECONDS) == (503, True)
         finally:
-            for each in paused:
+            for each in children:
                 os.kill(each.pid, signal.SIGCONT)
+            server.resume()
         await eventually(api.decides, 20)
         await eventually(lambda: is_ready(api), 20)
 
@@ -173,7 +175,7 @@ async def test_without_nats_limits_are_decided_over_http_and_on_the_bus_again_af
     private_postgres: Any, private_nats: Any
 ):
     async with running_api((private_postgres, private_nats), fail_open=False) as api:
-        assert (await ask_on_the_bus(api.nats))["status"] == 201
+        assert (await ask_on_the_bus(api.nats, "before"))["status"] == 201
         await api.nats.kill()
         for _ in range(3):
             assert (await api.ask("reservations", RESERVE)).status_code == 201
@@ -181,19 +183,19 @@ async def test_without_nats_limits_are_decided_over_http_and_on_the_bus_again_af
 
         async def answered() -> Any:
             try:
-                return await ask_on_the_bus(api.nats)
+                return await ask_on_the_bus(api.nats, "after")
             except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
                 return None
 
         answer = await eventually(answered, 20)
-        assert answer["status"] == 201
+        assert answer["status"] in (201, 200)  # 200: the first answer was lost on the way
         assert answer["answer"]["limits"][0]["held"] == 5
 
 
-async def ask_on_the_bus(bus: EmbeddedNats) -> Any:
+async def ask_on_the_bus(bus: EmbeddedNats, key: str) -> Any:
     client: Client = await bus.connect("publisher")
     try:
-        body = httpx.Request("POST", "http://x", json=RESERVE).content
+        body = httpx.Request("POST", "http://x", json=RESERVE | {"idempotency_key": key}).content
         reply = await client.request("rpc.metering.reserve", body, timeout=3)
         return httpx.Response(200, content=reply.data).json()
     finally:

@@ -7,10 +7,12 @@ and billing and Stripe agree. `killed_billing` says how it dies; `test_stripe_si
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from killed_billing import BEGIN, FLOWS, Billing, Fate, Flow, When, is_consistent
@@ -21,8 +23,9 @@ from aragora.chassis.sql import Pool
 from aragora.chassis.transient import is_transient
 from billing import reflecting
 from billing.commands import AlreadyOnPlan
+from billing.settings import Settings
+from billing.stripe_gateway import Json, StripeGateway
 from billing.turns import TurnLost
-from standalone.stripe_simulator.faults import Fault
 from standalone.stripe_simulator.simulator import running_simulator
 
 SEED = int(os.environ.get("ARAGORA_TEST_SEED", "20261010"))
@@ -158,15 +161,39 @@ async def die_at_random(living: Living, lives: int) -> None:
             assert await is_consistent(billing) == dict(flow.outcome)
 
 
+class SlowGateway(StripeGateway):
+    """`asked`: Stripe has the first request. It answers when it `may_answer`, and from then on at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def _ask(self, operation: str, call: Callable[[], Awaitable[Any]]) -> Json:
+        answer = await super()._ask(operation, call)
+        self.asked.set()
+        await self.may_answer.wait()
+        return answer
+
+
+@asynccontextmanager
+async def slow_gateway(settings: Settings) -> AsyncIterator[SlowGateway]:
+    gateway = SlowGateway(settings)
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
+
+
 @pytest.mark.parametrize("everything", [False, True])
 async def test_who_loses_its_turn_writes_nothing_any_more(living: Living, everything: bool):  # noqa: FBT001 - a parameter
     async with living() as billing:
         for step in FLOWS["upgrade"].before:
             await step(billing)
         world = billing.world
-        billing.simulator.faults.ordered.append(Fault(method="GET", path="/v1/subscriptions", seconds=1))
-        slow = asyncio.create_task(reflecting.reflect(world.payments, billing.org, now=world.now))
-        await eventually(lambda: not billing.simulator.faults.ordered)
+        stripe = await billing.stack.enter_async_context(slow_gateway(world.settings))
+        payments = replace(world.payments, gateway=stripe)
+        slow = asyncio.create_task(reflecting.reflect(payments, billing.org, now=world.now))
+        await eventually(stripe.asked.is_set)
         waiting = asyncio.create_task(world.change(billing.org, "enterprise"))
         await eventually(lambda: waits_for_a_turn(world.pool))
         async with world.pool.acquire() as connection:
@@ -179,6 +206,7 @@ async def test_who_loses_its_turn_writes_nothing_any_more(living: Living, everyt
         else:
             await waiting
         before = await world.said(billing.org)
+        stripe.may_answer.set()
         with pytest.raises(check=is_transient):  # of anything else the worker would die
             await slow
         assert await world.said(billing.org) == before
@@ -190,12 +218,14 @@ async def test_who_has_lost_its_turn_asks_stripe_for_nothing_any_more(living: Li
     async with living() as billing:
         for step in FLOWS["upgrade"].before:
             await step(billing)
-        world, faults = billing.world, billing.simulator.faults
-        faults.ordered.append(Fault(method="GET", path="/v1/subscriptions", seconds=1))
+        world = billing.world
+        stripe = await billing.stack.enter_async_context(slow_gateway(world.settings))
+        world.payments = replace(world.payments, gateway=stripe)
         changing = asyncio.create_task(world.change(billing.org, "enterprise"))
-        await eventually(lambda: not faults.ordered)
+        await eventually(stripe.asked.is_set)
         async with world.pool.acquire() as connection:
             assert await cut(connection, _THE_TURN) == 1
+        stripe.may_answer.set()
         with pytest.raises(TurnLost):
             await changing
         await billing.come_to_rest()

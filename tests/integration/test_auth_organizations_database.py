@@ -14,10 +14,11 @@ from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
 from aragora.chassis.store import VersionConflict
 from aragora.contracts.ids import new_id
-from auth import commands, domain, invitations, messages, organizations
+from auth import commands, domain, housekeeping, invitations, messages, organizations, privacy
 from auth.acts import Act, Caller, acting
 from auth.commands import Actor
 from auth.domain import Organization
+from auth.revocations import hold_user
 
 NOW = datetime(2026, 12, 15, 12, tzinfo=UTC)
 SEALER = Sealer("tests-seal-with-this-key-of-forty-bytes!", "auth")
@@ -65,11 +66,11 @@ class World:
         async with self.act() as act:
             return await organizations.execute(act, org_id, command)
 
-    async def blocked(self) -> bool:
+    async def blocked(self, sessions: int = 1) -> bool:
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        return await self.pool.fetchval(waiting) > 0
+        return await self.pool.fetchval(waiting) >= sessions
 
 
 def address(user_id: str) -> str:
@@ -157,6 +158,29 @@ async def test_who_joins_while_being_erased_is_noticed(world: World):
     await world.pool.execute("UPDATE users SET email = NULL, erased_at = $2 WHERE user_id = $1", bea, NOW)
     with pytest.raises(commands.AccountErased):
         await world.organization(bea)
+
+
+async def test_who_asks_for_a_letter_while_being_erased_gets_none(world: World):
+    ann = await world.person()
+    await world.organization(ann)
+    asked = "INSERT INTO reset_requests (request_id, email, requested_at) VALUES ($1, $2, $3)"
+
+    async def erase() -> None:
+        async with world.act() as act:
+            await privacy.erase(act, ann)
+
+    await world.pool.execute(asked, str(new_id()), address(ann), NOW)
+    async with world.act() as act:
+        await hold_user(act, ann)
+        erasing = asyncio.create_task(erase())
+        await eventually(world.blocked)
+        await world.pool.execute(asked, str(new_id()), address(ann), NOW)
+        writing = asyncio.create_task(housekeeping.write_reset_letters(world.pool, lambda: NOW))
+        await eventually(lambda: world.blocked(2))
+    await asyncio.gather(erasing, writing)
+    assert await world.pool.fetchval("SELECT erased_at FROM users") == NOW
+    for table in ("messages", "reset_requests"):
+        assert await world.pool.fetch(f"SELECT t::text FROM {table} AS t") == []
 
 
 async def test_owners_who_leave_at_once_do_not_all_leave(world: World):

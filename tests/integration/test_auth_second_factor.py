@@ -8,7 +8,8 @@ from auth_platform import AuthPlatform, Person
 from aragora.contracts.events import SecondFactorChanged
 
 
-def code_of(secret: str, steps: int = 0) -> str:
+def code_of(secret: str, steps: int = 1) -> str:
+    """The code of the time step that comes: good now, and also if that one has begun when it is looked at."""
     return pyotp.TOTP(secret).generate_otp(int(time.time()) // 30 + steps)
 
 
@@ -18,7 +19,7 @@ async def switch_on(auth: AuthPlatform) -> tuple[Person, str, list[str]]:
     wanted = await auth.read("POST", "/api/auth/2fa/setup", {"password": person.password}, token=token)
     assert wanted["otpauth_url"].startswith("otpauth://totp/Aragora")
     secret = wanted["secret"]
-    body = {"code": code_of(secret, -1)}
+    body = {"code": code_of(secret, 0)}
     codes = (await auth.read("POST", "/api/auth/2fa/enable", body, token=token))["recovery_codes"]
     return person, secret, codes
 

@@ -40,11 +40,12 @@ def new_terms(site: PaymentsSite, **changes: Any) -> dict[str, Any]:
 
 
 async def billed(site: PaymentsSite, org: str) -> dict[str, Any]:
-    """An organization that was on a plan for months, and its invoice for the last one."""
+    """An organization that was on a plan for months, and its invoice for the last one; it has another for this one."""
     now = site.world.now
     await do(site.world.pool, org, now - timedelta(days=90), Assign("professional"))
     await site.read("PUT", of(org, "terms"), new_terms(site))
-    await draw_up_due(site.world.pool, now.replace(day=1) + timedelta(days=34))
+    # The sixth to the ninth of the month that follows, however long this one is: its invoice is drawn up on the fifth.
+    await draw_up_due(site.world.pool, now.replace(day=1) + timedelta(days=36))
     return (await site.read("GET", INVOICES, org_id=org))["invoices"][-1]
 
 

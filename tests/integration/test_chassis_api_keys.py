@@ -63,7 +63,10 @@ async def test_a_revoked_key_is_refused_at_once(auth: KeysOfAuth, trust: Trust, 
     assert auth.asked == {digest(key): 1}
 
 
-async def test_a_revocation_overtakes_an_answer_that_is_under_way(auth: KeysOfAuth, trust: Trust, bus_url: str):
+async def test_a_revocation_overtakes_an_answer_that_is_under_way(
+    auth: KeysOfAuth, trust: Trust, bus_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trust_module, "ASK_SECONDS", 30.0)
     key, key_id = auth.issue()
     auth.gate.clear()
     asking = asyncio.create_task(trust.verify_key(key))

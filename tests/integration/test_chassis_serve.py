@@ -11,8 +11,10 @@ import httpx
 import pytest
 from servers import eventually
 
+from standalone import machine
+
 SERVICE = """
-import asyncio, sys
+import asyncio, signal, sys
 from contextlib import asynccontextmanager
 import uvloop
 from fastapi import APIRouter
@@ -40,6 +42,7 @@ async def release() -> None:
 async def lifespan(app):
     if len(sys.argv) > 3:
         raise RuntimeError("no database")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, released.set)
     print("begins", flush=True)
     yield
     print("ends", flush=True)
@@ -52,9 +55,7 @@ uvloop.run(serve(app, "127.0.0.1", int(sys.argv[1]), drain_seconds=float(sys.arg
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    return machine.free_port()
 
 
 @asynccontextmanager
@@ -112,27 +113,32 @@ async def test_it_drains_says_so_finishes_what_it_began_and_ends_cleanly(port, s
 async def test_without_a_drain_time_requests_in_flight_still_finish_and_the_lifespan_ends(port):
     async with service(port, "0") as process, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         await eventually(lambda: answers(http, "/readyz"), 20)
-        release = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
         slow = asyncio.create_task(http.get("/slow"))
 
         async def is_entered() -> bool:
-            return (await release.get("/entered")).json()
+            return (await http.get("/entered")).json()
+
+        async def is_closed() -> bool:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as another:
+                return await answers(another, "/healthz") is None
 
         await eventually(is_entered)
         process.send_signal(signal.SIGTERM)
+        await eventually(is_closed)
+        assert not slow.done()
+        process.send_signal(signal.SIGUSR1)  # no request reaches it any more, also not on a connection that was idle
         async with asyncio.timeout(20):
-            await release.get("/release")
             assert (await slow).json() == "finished"
             output, _ = await process.communicate()
-        await release.aclose()
         assert process.returncode == 0
         assert output.split() == [b"begins", b"ends"]
 
 
-async def test_a_port_that_is_taken_and_a_failing_start_are_exits_with_a_reason(port):
+async def test_a_port_that_is_taken_and_a_failing_start_are_exits_with_a_reason():
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
+        port = taken.getsockname()[1]
         async with service(port, "0") as process:
             _, log = await asyncio.wait_for(process.communicate(), 20)
             assert process.returncode != 0

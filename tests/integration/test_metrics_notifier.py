@@ -1,6 +1,8 @@
 """What the notifier says about itself, after each thing has happened once."""
 
 import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import ip_network
 
@@ -25,16 +27,36 @@ def outcomes(before: Said, channel: str) -> list[float]:
     return [grown(before, "notifier_deliveries_total", channel=channel, outcome=value) for value in KINDS]
 
 
-async def queues(pool: Pool, world: MailingWorld | LanesWorld) -> dict[str, tuple[float, float]]:
-    """What is due, and for how long: whole seconds."""
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How many are due, and since when the first of them is: a moment between two."""
+
+    messages: float
+    earliest: datetime
+    latest: datetime
+
+    def is_since(self, begin: datetime, end: datetime) -> bool:
+        """Whether that moment may lie between these."""
+        return self.earliest <= end and begin <= self.latest
+
+
+async def queues(pool: Pool, world: MailingWorld | LanesWorld) -> dict[str, Due]:
+    """What is due."""
     clock = world.world.clock if isinstance(world, MailingWorld) else world.clock
+    begin = clock()
     async with pool.acquire() as connection:
         await metrics.read_queues(connection, clock)
+    end, accuracy = clock(), timedelta(milliseconds=1)
     messages, seconds = (
         {sample.labels["queue"]: sample.value for family in gauge.collect() for sample in family.samples}
         for gauge in metrics.gauges
     )
-    return {queue: (messages[queue], seconds[queue] // 1) for queue in messages if messages[queue]}
+    ages = {queue: timedelta(seconds=each) for queue, each in seconds.items()}
+    return {
+        queue: Due(count, begin - ages[queue] - accuracy, end - ages[queue] + accuracy)
+        for queue, count in messages.items()
+        if count
+    }
 
 
 async def test_mail(office: MailingWorld, org: str):
@@ -67,18 +89,24 @@ async def test_queues_of_mail(office: MailingWorld, org: str):
     pool = office.world.pool
     assert await queues(pool, office) == {}
     office.world.book.add(org, "u1", "owner")
+    begin = office.now
     await office.hear(limit(80), org)
+    end = office.now
     await office.hear(unpriced("acme-1"), org)
-    assert await queues(pool, office) == {"mail": (1, 0)}
-    office.pass_time(days=2)
-    found = await queues(pool, office)
-    assert (found["mail"][0], found["digests"][0]) == (1, 1)
-    assert found["mail"][1] in (172_800, 172_801)
+    for days in (0, 2):
+        office.pass_time(days=days)
+        found = await queues(pool, office)
+        due = {"mail": 1} if not days else {"mail": 1, "digests": 1}
+        assert {queue: each.messages for queue, each in found.items()} == due
+        assert found["mail"].is_since(begin, end)
+    queued_at = office.now - timedelta(minutes=1)
     await pool.execute(
         "INSERT INTO unaddressed_alerts (org_id, alert_id, topic_rank, expires_at, queued_at) "
-        "VALUES ($1, uuidv7(), 0, $2, $2::timestamptz - interval '1 minute')", org, office.now,
+        "VALUES ($1, uuidv7(), 0, $2, $2)", org, queued_at,
     )  # fmt: skip
-    assert (await queues(pool, office))["alerts"] in ((1, 60), (1, 61))
+    alerts = (await queues(pool, office))["alerts"]
+    assert alerts.messages == 1
+    assert alerts.is_since(queued_at, queued_at)
 
 
 async def test_webhooks(webhooks: LanesWorld, hook: Receiver, org: str):
@@ -89,8 +117,12 @@ async def test_webhooks(webhooks: LanesWorld, hook: Receiver, org: str):
 
     await webhooks.endpoint(hook.url, org)
     await webhooks.endpoint(hook.url, PLATFORM, "operator")
+    begin = webhooks.clock()
     await webhooks.tell(org, 2)
-    assert await queues(webhooks.pool, webhooks) == {"webhooks": (2, 0)}
+    end = webhooks.clock()
+    ((queue, due),) = (await queues(webhooks.pool, webhooks)).items()
+    assert (queue, due.messages) == ("webhooks", 2)
+    assert due.is_since(begin, end)
     async with webhooks.work(networks=HERE):
         await webhooks.settled(["delivered"] * 2, org)
         await webhooks.settled(["delivered"] * 2, PLATFORM, "operator")
@@ -99,9 +131,11 @@ async def test_webhooks(webhooks: LanesWorld, hook: Receiver, org: str):
         hook.status = 503
         await webhooks.tell(org)
         await webhooks.failures(1, org)
-        await eventually(partial(are, "webhook", [2, 1, 0, 0]))
+        await webhooks.failures(1, PLATFORM, "operator")
+        for channel in ("webhook", "operator"):
+            await eventually(partial(are, channel, [2, 1, 0, 0]))
     webhooks.clock.advance(schedule.WAITS[0])
-    assert (await queues(webhooks.pool, webhooks))["failing_webhooks"][0] == 2  # the operator's fails too
+    assert (await queues(webhooks.pool, webhooks))["failing_webhooks"].messages == 2  # the operator's fails too
     hook.status = 410
     webhooks.clock.advance(schedule.GIVEN_UP_AFTER)
     async with webhooks.work(networks=HERE):

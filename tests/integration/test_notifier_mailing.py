@@ -70,14 +70,15 @@ async def test_trouble_is_tried_again_by_the_schedule_and_then_given_up(office, 
     attempts = len(DELAYS) + 1
     office.server.answers[address] = ["450 4.2.0 later"] * attempts
     for number, delay in enumerate(DELAYS, 1):
+        begin = office.now
         await office.send()
         (row,) = await office.deliveries(org)
         assert (row["status"], row["attempts"]) == ("pending", number)
-        assert abs((row["send_at"] - office.now - delay).total_seconds()) < 5
-        office.pass_time(seconds=delay.total_seconds() - 3)
+        assert begin + delay <= row["send_at"] <= office.now + delay
+        office.pass_time(seconds=(row["send_at"] - office.now).total_seconds() - 20)
         await office.send()
         assert (await office.deliveries(org))[0]["attempts"] == number, "not before its time"
-        office.pass_time(seconds=4)
+        office.pass_time(seconds=20)
     await office.send()
     (row,) = await office.deliveries(org)
     assert (row["status"], row["reason"], row["attempts"]) == ("failed", "gave_up", attempts)
@@ -168,7 +169,7 @@ async def test_nothing_is_lost_while_the_mail_server_is_away(office, org):
 async def test_while_auth_is_away_mail_waits_and_not_for_ever(office, org):
     office.world.book.write("m1", "invitation", "ada@example.com", org_name="Engines")
     letter = events.MemberInvited(
-        invitation_id="m1", role="member", invited_by="u1", expires_at=office.now.replace(year=2050)
+        invitation_id="m1", role="member", invited_by="u1", expires_at=office.now.replace(year=2052)
     )
     await office.hear(letter, org)
     office.world.book.is_away = True
@@ -226,7 +227,7 @@ async def test_what_came_too_late_is_not_sent(office, org):
     office.world.book.add(org, "u1")
     await office.hear(limit(), org)
     letter = events.MemberInvited(
-        invitation_id=str(new_id()), role="member", invited_by="u1", expires_at=office.now.replace(year=2050)
+        invitation_id=str(new_id()), role="member", invited_by="u1", expires_at=office.now.replace(year=2052)
     )
     await office.hear(letter, org)
     await office.world.pool.execute("UPDATE email_deliveries SET expires_at = $1", office.now)

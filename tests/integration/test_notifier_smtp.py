@@ -10,9 +10,10 @@ import servers
 from mail_server import PASSWORD, MailServer, mail_server
 
 from notifier.settings import Settings
-from notifier.smtp import Handed, MailNotProtected, MailServerAway, Post
+from notifier.smtp import TIMEOUT_SECONDS, Handed, MailNotProtected, MailServerAway, Post
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
+"""With a server of which we know that it will not answer."""
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def settings(server: MailServer, **more: Any) -> Settings:
 
 
 def post(server: MailServer, **more: Any) -> Post:
-    return Post(settings(server, **more), timeout_seconds=PATIENCE_SECONDS)
+    return Post(settings(server, **more))
 
 
 def mail(to: str = "ada@example.com") -> EmailMessage:
@@ -73,7 +74,7 @@ async def test_a_server_without_starttls_gets_nothing(folder):
 
 async def test_a_server_whose_certificate_is_not_trusted_gets_nothing(server):
     trusting_others = settings(server).model_copy(update={"smtp_ca_file": None})
-    async with Post(trusting_others, timeout_seconds=PATIENCE_SECONDS) as sending:
+    async with Post(trusting_others) as sending:
         with pytest.raises(MailServerAway, match="ARAGORA_SMTP_CA_FILE"):
             await sending.hand_over(mail())
     assert server.received == []
@@ -128,7 +129,9 @@ async def test_what_the_server_says_of_a_recipient(server, answer, handed):
 async def test_what_the_server_says_of_a_message(server, answer, handed):
     server.after_data = [answer]
     async with post(server) as sending:
+        sending._timeout_seconds = PATIENCE_SECONDS if answer == "hang" else TIMEOUT_SECONDS
         assert await sending.hand_over(mail()) == handed
+        sending._timeout_seconds = TIMEOUT_SECONDS
         assert (await sending.hand_over(mail())).outcome == "sent"
 
 

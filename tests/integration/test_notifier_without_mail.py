@@ -23,7 +23,7 @@ async def office(running: MailingWorld) -> MailingWorld:
 
 
 async def ask_for_a_password(office: MailingWorld) -> None:
-    expires_at = office.now.replace(year=2050)
+    expires_at = office.now.replace(year=2052)
     letter = events.PasswordResetRequested(user_id="u1", message_id="m1", expires_at=expires_at)
     await office.hear(letter, PLATFORM)
 

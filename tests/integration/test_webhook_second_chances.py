@@ -88,7 +88,7 @@ async def test_many_that_hang_for_the_first_time_leave_room_for_the_others(
             await webhooks.endpoint(hole.url, f"{org}_{number}")
             await webhooks.tell(f"{org}_{number}")
         async with webhooks.work(networks=HERE):
-            await eventually(lambda: len(hole.requests) == 5)
+            await eventually(lambda: len(hole.requests) >= 5)  # others follow when these are known to be slow
             await webhooks.endpoint(hook.url, org)
             await webhooks.tell(org)
             await eventually(lambda: hook.requests, 5)

@@ -6,13 +6,14 @@ import re
 import signal
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from aragora_up import END_OF_PANEL, StartUp, output
-from servers import eventually
+from servers import eventually, starting_alone
 
 from standalone import credentials, machine
 from standalone.service_settings import mailbox_url
@@ -49,6 +50,13 @@ async def _total_cost(client: httpx.AsyncClient) -> str | None:
     answer = await client.get("/api/usage/organizations/acme/summary")
     summary = answer.json()["data"]
     return summary["total_cost"] if summary["total_events"] else None
+
+
+async def _has_used_up(client: httpx.AsyncClient, org_id: str) -> bool:
+    """Whether metering knows the organization's plan, and refuses one debate more."""
+    question = {"org_id": org_id, "operations": [{"event_type": "debate"}]}
+    answer = await client.post("/api/usage/limits/check", json=question)
+    return answer.is_success and answer.json()["allowed"] is False
 
 
 @pytest.mark.alone
@@ -118,8 +126,9 @@ async def test_a_killed_child_starts_again_and_usage_flows(up: StartUp) -> None:
         "gateway",
     ):
         before = platform.running.services[name]
-        psutil.Process(before).kill()
-        await platform.read_until(f"{name} runs again.")
+        async with starting_alone():  # until it runs again, its port is free
+            psutil.Process(before).kill()
+            await platform.read_until(f"{name} runs again.")
         assert platform.running.services[name] != before
     async with platform.client() as client:
 
@@ -170,9 +179,13 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
     assert f"Another `aragora up` runs on {data_dir} (pid {platform.process.pid}, {platform.running.url})" in printed
 
     async with platform.client() as client:
-        # A plan that the demo finds is left alone: at this rate, ten debates are held in no time.
+        # A plan that the demo finds is left alone. This one is used up: every debate more is refused.
         plan = {"plan": "free"}
         assert (await client.put("/api/subscription/organizations/cinder-games/subscription", json=plan)).is_success
+        used = {"org_id": "cinder-games", "occurred_at": datetime.now(UTC).isoformat()}
+        debates = [EVENT | used | {"id": f"debate-{number}"} for number in range(10)]
+        assert (await client.post("/api/usage/events", json=debates)).status_code == 202
+        await eventually(lambda: _has_used_up(client, "cinder-games"), 30)
     demo, status, for_people, key, password, *rest = await asyncio.gather(
         *(
             output(*command, at=data_dir)
@@ -234,8 +247,9 @@ async def test_commands_beside_a_running_platform(up: StartUp, data_dir: Path) -
     assert "Verify" in (data_dir / "preview" / "index.html").read_text()
     assert (await output("verify", at=data_dir))[0] == 0
     # Whatever becomes of the stand-in, it knows the bakery as billing does.
-    psutil.Process(platform.running.services["stripe-simulator"]).kill()
-    await platform.read_until("stripe-simulator runs again.")
+    async with starting_alone():
+        psutil.Process(platform.running.services["stripe-simulator"]).kill()
+        await platform.read_until("stripe-simulator runs again.")
     code, printed = await output("reconcile", at=data_dir)
     assert (code, "1 live subscriptions at Stripe; 0 organizations repaired." in printed) == (0, True), printed
 

@@ -23,7 +23,7 @@ from standalone.service_settings import OPERATOR_EMAIL, environment, mailbox_url
 
 EVENT = {
     "user_id": "amara", "event_type": "debate", "provider": "anthropic", "model": "claude-sonnet-4", "tokens_in": 2000,
-    "tokens_out": 700, "occurred_at": datetime.now(UTC).isoformat(),
+    "tokens_out": 700,
 }  # fmt: skip
 BAD_CATALOG = """\
 [catalog]
@@ -99,10 +99,14 @@ async def test_a_data_directory_of_an_earlier_version_gets_what_it_lacks(
         plan = await client.put("/api/subscription/organizations/acme/subscription", json={"plan": "free"})
         assert plan.is_success, plan.text
         await eventually(lambda: _names_its_plan(client, "acme"), 30)
-    ready = json.loads((await output("status", "--json", at=data_dir))[1])
-    assert {ready["usage"][f"{service}_open_dead_letters"] for service in credentials.SERVICES} == {0}
-    for consumer in ("auth-entitlements", "notifier-events", "notifier-people"):
-        assert ready["usage"][f"{consumer}_waiting"].startswith("0 messages")
+
+    async def nothing_waits() -> bool:
+        usage = json.loads((await output("status", "--json", at=data_dir))[1])["usage"]
+        assert {usage[f"{service}_open_dead_letters"] for service in credentials.SERVICES} == {0}
+        consumers = ("auth-entitlements", "notifier-events", "notifier-people")
+        return all(usage[f"{consumer}_waiting"].startswith("0 messages") for consumer in consumers)
+
+    await eventually(nothing_waits, 30)
 
 
 async def test_the_operator_may_choose_address_password_and_catalog(up: StartUp, data_dir: Path):
@@ -201,7 +205,8 @@ async def test_people_are_told_by_letter_and_in_the_product(platform: Up):
 
         await eventually(lambda: _is_told(unread, 0), 20)
         for count, percent, told in ((8, 80, 1), (1, 90, 2), (1, 100, 3)):
-            usage = [EVENT | {"id": secrets.token_hex(8), "org_id": org_id} for _ in range(count)]
+            given = {"org_id": org_id, "occurred_at": datetime.now(UTC).isoformat()}
+            usage = [EVENT | given | {"id": secrets.token_hex(8)} for _ in range(count)]
             assert (await operator.post("/api/usage/events", json=usage)).status_code == 202
             await eventually(lambda told=told: _is_told(unread, told), 20, what=f"{told} unread")  # type: ignore[misc]
             words = "is reached" if percent == 100 else f"{percent} % of"

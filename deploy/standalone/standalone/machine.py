@@ -60,12 +60,21 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """A port of 127.0.0.1 that nobody listens on: the preferred one if it is free, else one that the kernel picks."""
+    """A port of 127.0.0.1 that nobody listens on: the preferred one if it is free, else one that the kernel picks.
+
+    That one the kernel picks for nobody else in the minute that follows: a connection has just ended there (TIME_WAIT).
+    A server that asks for the port by its number gets it all the same.
+    """
     if preferred is not None and port_is_free(preferred):
         return preferred
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what ends here is in nobody's way
+        holder.listen(1)
+        with socket.create_connection(holder.getsockname()) as visitor:
+            holder.accept()[0].close()  # who closes first keeps the port
+            visitor.recv(1)
+        port: int = holder.getsockname()[1]
         return port
 
 

@@ -57,6 +57,8 @@ async def write_reset_letters(pool: Pool, clock: Clock) -> int:
                 continue
             user = User.of(row)
             await hold_user(act, user.user_id)
+            if await act.connection.fetchval(queries.email_of, user.user_id) != email:
+                continue  # erased meanwhile
             if await act.connection.fetchval(queries.letter_written_lately, user.user_id, "reset_password", act.now):
                 continue
             message_id, expires_at = await messages.write(act, "reset_password", email, user_id=user.user_id)

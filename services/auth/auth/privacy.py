@@ -136,7 +136,9 @@ async def erase(act: Act, user_id: str) -> None:
         raise NoSuchPerson("There is no such account.")
     if person["erased_at"] is not None:
         return
-    # Rows are held in the order in which everybody does: the organizations, then the person, then the rest.
+    # Rows are held in the order in which everybody does: requests for letters, the organizations, then the person, then
+    # the rest.
+    await act.connection.execute(queries.erase_reset_requests, person["email"])
     await act.connection.fetch(queries.hold_organizations_around, user_id, person["email"])
     org_ids = await organizations.leave_all(act, user_id)
     await keys.revoke_all(act, user_id=user_id, reason="user_erased")
@@ -147,7 +149,6 @@ async def erase(act: Act, user_id: str) -> None:
     await act.connection.execute(queries.erase_recovery_codes, user_id)
     await act.connection.execute(queries.erase_messages, user_id, erased["email"])
     await act.connection.execute(queries.erase_invitations, erased["email"])
-    await act.connection.execute(queries.erase_reset_requests, erased["email"])
     await act.connection.execute(queries.erase_sessions, user_id)
     await act.say(UserErased(user_id=user_id, org_ids=org_ids), revocations.stream_of(user_id))
     await act.note("user_erased", user_id=user_id)
