@@ -22,7 +22,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 MAX_LINES = 300
-CHASSIS_BUDGET = 1_980
+CHASSIS_BUDGET = 1_985
 """Lines of code, without docstrings, comments and blank lines."""
 ROOT_FOLDER = {
     ".ci", ".dockerignore", ".git", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile",

@@ -1,8 +1,10 @@
 import asyncpg
 import nats.errors
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
-from aragora.chassis.transient import is_transient
+from aragora.chassis.transient import is_transient, log_failure
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,14 @@ def test_what_passes_by_itself(error):
 )
 def test_what_does_not(error):
     assert not is_transient(error)
+
+
+def test_only_what_does_not_pass_is_an_error():
+    passes, lasts = ConnectionResetError("gone"), ValueError("never")
+    with capture_logs() as logged:
+        for error in (passes, lasts):
+            log_failure(structlog.get_logger(), "not_read", error, org_id="org_a")
+    assert logged == [
+        {"log_level": "warning", "event": "not_read", "reason": "ConnectionResetError('gone')", "org_id": "org_a"},
+        {"log_level": "error", "event": "not_read", "exc_info": lasts, "org_id": "org_a"},
+    ]

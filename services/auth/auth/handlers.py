@@ -17,6 +17,7 @@ from faststream.nats.message import NatsBatchMessage, NatsMessage
 from aragora.chassis import sql, tracing
 from aragora.chassis.sealing import Sealer
 from aragora.chassis.sql import Pool
+from aragora.chassis.transient import log_failure
 from aragora.contracts import topology
 from aragora.contracts.contacts import READ_CONTACTS, Contact, Contacts, ReadContacts
 from aragora.contracts.envelope import decode
@@ -93,8 +94,8 @@ def answer_questions(broker: NatsBroker, pool: Pool, sealer: Sealer, clock: Cloc
         with tracing.continuing(READ_MESSAGE, "SERVER", [message.headers]):
             try:
                 return msgspec.json.encode(await _read(message.body))
-            except Exception:
-                log.exception("message_not_read")
+            except Exception as error:  # noqa: BLE001 - who asks must not wait for an answer
+                log_failure(log, "message_not_read", error)
                 return b""
 
     async def _read(question: bytes) -> MessageVerdict:
@@ -113,8 +114,8 @@ def answer_questions(broker: NatsBroker, pool: Pool, sealer: Sealer, clock: Cloc
         with tracing.continuing(READ_CONTACTS, "SERVER", [message.headers]):
             try:
                 return msgspec.json.encode(await _contacts(pool, message.body))
-            except Exception:
-                log.exception("contacts_not_read")
+            except Exception as error:  # noqa: BLE001 - who asks must not wait for an answer
+                log_failure(log, "contacts_not_read", error)
                 return b""
 
 

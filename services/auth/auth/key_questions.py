@@ -9,6 +9,7 @@ from faststream.nats import NatsBroker
 
 from aragora.chassis.questions import NOT_KNOWN, answering
 from aragora.chassis.sql import Pool
+from aragora.chassis.transient import log_failure
 from aragora.contracts.keys import KeyVerdict, VerifyKey
 from aragora.contracts.topology import VERIFY_KEY
 from auth import keys, metrics
@@ -29,8 +30,8 @@ async def answering_keys(broker: NatsBroker, pool: Pool, clock: Clock) -> AsyncI
         try:
             async with pool.acquire() as connection:
                 found = await keys.verify_all(connection, [one for one in set(digests) if one], clock())
-        except Exception:
-            log.exception("api_keys_not_verified")
+        except Exception as error:  # noqa: BLE001 - who asks must not wait for an answer
+            log_failure(log, "api_keys_not_verified", error)
         metrics.key_questions.labels("failed" if found is None else "answered").inc(len(digests))
         return [_reply(digest, found) for digest in digests]
 

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from aragora.chassis import tracing
+from aragora.chassis.transient import log_failure
 
 MAX_TOGETHER = 500
 MAX_WAITING = 10_000
@@ -71,8 +72,8 @@ class _Questions:
         with tracing.continuing(self._subject, "SERVER", [message.headers or {} for message in asked]):
             try:
                 replies = await self._answers([message.data for message in asked])
-            except Exception:  # noqa: BLE001  whoever asks must hear that there is no answer
-                _log.exception("questions_not_answered", subject=self._subject)
+            except Exception as error:  # noqa: BLE001  whoever asks must hear that there is no answer
+                log_failure(_log, "questions_not_answered", error, subject=self._subject)
                 replies = [NOT_KNOWN] * len(asked)
         for message, reply in zip(asked, replies, strict=True):
             await self._reply(message, reply)

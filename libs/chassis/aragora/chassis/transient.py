@@ -1,5 +1,7 @@
 """Which failures pass by themselves: a server that is away, restarting or busy. Everything else is to be counted."""
 
+from typing import Any
+
 import asyncpg
 import nats.errors
 import nats.js.errors
@@ -38,3 +40,18 @@ def is_transient(error: BaseException) -> bool:
             return True
         seen = seen.__cause__
     return False
+
+
+def log_failure(log: Any, event: str, error: Exception, **about: object) -> None:
+    """Say that something could not be done: a warning if that passes by itself, else an error with where it happened.
+
+    Args:
+        log: the caller's structlog logger.
+        event: what could not be done.
+        error: why.
+        **about: what else the line says.
+    """
+    if is_transient(error):
+        log.warning(event, reason=repr(error), **about)
+    else:
+        log.error(event, exc_info=error, **about)
