@@ -30,7 +30,6 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from aragora.chassis.sql import Connection
 from aragora.contracts.topology import ACCOUNTS
 from aragora_nats.configuration import configuration
 from aragora_nats.connecting import connect_once
@@ -68,18 +67,24 @@ async def eventually(condition: Callable[[], Any], timeout_seconds: float = 10, 
         await asyncio.sleep(min(max(0.01, waited_seconds / 4), 0.1))
 
 
-async def cut(connection: Connection, sessions: str) -> int:
-    """End the other sessions whose `pid` the query gives. Returns how many, when they are gone on this side too.
+async def cut(url: str, sessions: str) -> int:
+    """End the sessions in a database whose `pid` the query gives. Returns how many, when this side has heard of it.
 
-    Without waiting, a pool may hand out a connection whose end has not been heard of: what comes next fails on it now
-    and then, and says nothing about what was meant to be seen.
+    Before that a pool may hand out a connection that is at its end: what comes next fails on it now and then, and says
+    nothing about what was meant to be seen.
     """
-    found = await connection.fetch(f"SELECT pid FROM ({sessions}) AS s WHERE pid <> pg_backend_pid()")
-    pids = [row["pid"] for row in found]
-    for wait_milliseconds in (0, 10_000):  # first all of them, then one after the other
+    connection, witness = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        own = [connection.get_server_pid(), witness.get_server_pid()]
+        found = await connection.fetch(f"SELECT pid FROM ({sessions}) AS s WHERE pid <> ALL($1::int[])", own)
+        pids = [row["pid"] for row in found]
         end = "SELECT pg_terminate_backend(pid, $2) FROM unnest($1::int[]) AS pid"
-        await connection.execute(end, pids, wait_milliseconds)
-    await asyncio.sleep(0.05)  # what the server said last, and its closing, are read in two turns of the loop
+        for wait_milliseconds in (0, 10_000):  # first all of them, then one after the other
+            await connection.execute(end, pids, wait_milliseconds)
+        await connection.execute(end, own[1:], 10_000)
+        await eventually(witness.is_closed)  # whose end came after all others', and is heard of no sooner
+    finally:
+        await connection.close()
     return len(pids)
 
 

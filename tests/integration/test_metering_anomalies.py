@@ -111,7 +111,7 @@ async def test_a_look_that_is_cut_short_is_done_again(metering_database_url: str
 
                 await eventually(is_waiting)
                 assert await look_for_anomalies(pool, NOON) == 0, "somebody is at it, and nobody waits for that"
-                await cut(blocker, waiting)
+                await cut(metering_database_url, waiting)
                 with pytest.raises(check=is_transient):
                     await looking
         finally:

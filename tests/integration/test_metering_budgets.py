@@ -240,7 +240,7 @@ async def test_a_crash_while_it_is_told_tells_it_once(metering_database_url: str
             await database.execute("LOCK TABLE events IN SHARE MODE")
             recording = asyncio.create_task(use(rec, event))
             await eventually(is_waiting)
-            await cut(database, waiting)
+            await cut(metering_database_url, waiting)
             with pytest.raises(check=is_transient):
                 await recording
         assert await told(metering_database_url, org) == []

@@ -40,8 +40,7 @@ async def test_who_was_cut_off_is_there_again_and_works_on(notifier_database_url
         )
         await servers.eventually(lambda: turns == 1, 10, what="the first turn")
         assert await is_there()
-        async with pool.acquire() as connection:
-            assert await servers.cut(connection, WHO_IS_PRESENT) == 1
+        assert await servers.cut(notifier_database_url, WHO_IS_PRESENT) == 1
         await servers.eventually(is_gone, 10, what="the cut")
         goes_on.set()
         await servers.eventually(is_there, 10, what="the worker to be there again")

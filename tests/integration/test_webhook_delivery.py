@@ -8,7 +8,7 @@ from functools import partial
 from ipaddress import ip_network
 
 import pytest
-from servers import cut, eventually
+from servers import PostgresServer, cut, eventually
 from standardwebhooks import Webhook
 from webhook_lanes import SECRET, LanesWorld
 from webhook_receiver import Received, Receiver
@@ -188,8 +188,9 @@ async def test_a_claim_that_was_lost_changes_nothing_of_the_lane(webhooks: Lanes
 
 
 async def test_workers_that_die_leave_nothing_behind(
-    webhooks: LanesWorld, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
+    webhooks: LanesWorld, postgres_server: PostgresServer, hook: Receiver, org: str, monkeypatch: pytest.MonkeyPatch
 ):
+    url = postgres_server.url_of(await webhooks.pool.fetchval("SELECT current_database()"))
     monkeypatch.setattr(lanes, "DRAIN_SECONDS", 0.0)
     seed = random.randrange(10**6)
     print(f"seed {seed}")
@@ -201,8 +202,7 @@ async def test_workers_that_die_leave_nothing_behind(
         dying = asyncio.ensure_future(_work(webhooks))
         await eventually(partial(_has_come, hook, count))
         # As a crash does: nothing is finished, and the sessions end.
-        async with webhooks.pool.acquire() as connection:
-            await cut(connection, "SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        await cut(url, "SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
     async with webhooks.work(2, networks=HERE):

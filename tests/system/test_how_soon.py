@@ -1,15 +1,17 @@
-"""How soon one knows: a process of a revocation, an endpoint of an event. Where nothing runs beside it."""
+"""How soon one knows: of a revocation, of an event at an endpoint, of an alert on a page. Nothing runs beside it."""
 
 import time
 from functools import partial
 
 import pytest
 import servers
+from event_streams import serving, streaming
 from mail_server import mail_server
 from mailing_world import limit
 from notifier_world import notifier_world
 from one_service import jwt_secret, token
 from servers import PostgresServer, eventually
+from shown_alerts import show
 from trust import bus_client, following, new_token, say, token_revoked
 from webhook_receiver import Receiver
 
@@ -64,3 +66,20 @@ async def test_from_the_event_to_the_webhook_is_less_than_a_second(
         p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
         print(f"from the event to the webhook: p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms")
         assert p99 < LATENCY_SECONDS
+
+
+@pytest.mark.alone
+async def test_an_alert_is_on_an_open_page_within_a_second(
+    postgres_server: PostgresServer, notifier_template: str, nats_server: str, org: str, user: str
+):
+    async with notifier_world(postgres_server, notifier_template, nats_server, works=False) as world:
+        await world.app.state.trust.ready()
+        async with (
+            serving(world.app) as (client, _),
+            streaming(client, f"/api/subscription/alerts/{user}/stream", token(user, org)) as events,
+        ):
+            await eventually(lambda: world.app.state.notifier_alert_streams._live, what="the stream is live")
+            began = time.monotonic()
+            (alert_id,) = await show(world, org, "limit.reached")
+            await eventually(lambda: events.ids == [str(alert_id)])
+            assert time.monotonic() - began < 1
